@@ -1,0 +1,155 @@
+"""Reductions, running reductions (scans) and contractions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from weft.compiler.errors import DTypeError, ShapeError
+from weft.compiler.ops.elementwise import check_kind
+from weft.compiler.ops.registry import Attrs, Op, register
+from weft.compiler.ops.views import check_axes
+from weft.compiler.types import DTYPES, DType, TensorType
+
+__all__: list[str] = []
+
+Types = tuple[TensorType, ...]
+_A = np.random.default_rng(0).normal(size=(2, 3, 4))
+_Cases = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def _reduced(x: TensorType, axes: tuple[int, ...], dtype: DType) -> TensorType:
+    return TensorType(tuple(d for a, d in enumerate(x.shape) if a not in axes), dtype)
+
+
+def _wide(x: Any) -> Any:
+    """16-bit floats are added up in float32 and rounded once."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x
+
+
+def _reduction(name: str, letters: str, doc: str, ref: Callable[..., Any], *,
+               nonempty: bool = False, samples: Callable[[], _Cases] | None = None) -> None:
+    def infer(types: Types, attrs: Attrs) -> TensorType:
+        (x,), axes = types, tuple(attrs["axes"])
+        check_axes(name, axes, x.rank)
+        check_kind(name, x.dtype, letters)
+        if nonempty and any(x.shape[a] == 0 for a in axes):
+            raise ShapeError(f"{name} of {x} over axes {list(axes)} has nothing to reduce",
+                             expected="at least one element", repair="give an initial value")
+        return _reduced(x, axes, x.dtype)
+
+    def reference(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
+        with np.errstate(all="ignore"):
+            return xp.asarray(ref(xp, x, tuple(axes))).astype(x.dtype, copy=False)
+
+    def cases() -> _Cases:
+        x = _A > 0 if letters == "b" else _A
+        return [((x,), {"axes": a}) for a in ((0,), (1,), (2,), (0, 2), (0, 1, 2), ())]
+
+    register(Op(name, "reduction", 1, doc, infer, reference, attrs=("axes",),
+                samples=samples or cases))
+
+
+_reduction("reduce_sum", "ifc", "sum over axes; blocked at least as accurately as pairwise",
+           lambda xp, x, a: xp.sum(_wide(x), axis=a, dtype=_wide(x).dtype))
+_reduction("reduce_prod", "ifc", "product over axes",
+           lambda xp, x, a: xp.prod(_wide(x), axis=a, dtype=_wide(x).dtype))
+_reduction("reduce_max", "bifc", "largest element over axes; NaN if any is", nonempty=True,
+           ref=lambda xp, x, a: xp.max(x, axis=a))
+_reduction("reduce_min", "bifc", "smallest element over axes; NaN if any is", nonempty=True,
+           ref=lambda xp, x, a: xp.min(x, axis=a))
+_reduction("reduce_and", "b", "whether all elements over axes are true",
+           lambda xp, x, a: xp.all(x, axis=a))
+_reduction("reduce_or", "b", "whether any element over axes is true",
+           lambda xp, x, a: xp.any(x, axis=a))
+
+
+def _arg(name: str, doc: str) -> None:
+    def infer(types: Types, attrs: Attrs) -> TensorType:
+        (x,), axis = types, attrs["axis"]
+        check_axes(name, (axis,), x.rank)
+        if x.shape[axis] == 0:
+            raise ShapeError(f"attempt to get {name} of an empty sequence",
+                             expected="at least one element")
+        return _reduced(x, (axis,), DTYPES["i64"])
+
+    register(Op(name, "reduction", 1, doc, infer,
+                lambda xp, x, axis: xp.asarray(getattr(xp, name)(x, axis=axis)), attrs=("axis",),
+                samples=lambda: [((_A,), {"axis": a}) for a in (0, 1, 2)]
+                + [((np.array([1.0, np.nan, 3.0, np.nan]),), {"axis": 0})]))
+
+
+_arg("argmax", "index of the first largest element along an axis; of the first NaN if any")
+_arg("argmin", "index of the first smallest element along an axis; of the first NaN if any")
+
+
+def _scan(name: str, letters: str, ufunc: str, doc: str) -> None:
+    def infer(types: Types, attrs: Attrs) -> TensorType:
+        check_axes(name, (attrs["axis"],), types[0].rank)
+        check_kind(name, types[0].dtype, letters)
+        return types[0]
+
+    def reference(xp: Any, x: Any, axis: int) -> Any:
+        with np.errstate(all="ignore"):
+            return getattr(xp, ufunc).accumulate(x, axis=axis, dtype=x.dtype)
+
+    register(Op(name, "scan", 1, doc, infer, reference, attrs=("axis",),
+                samples=lambda: [((_A,), {"axis": a}) for a in (0, 1, 2)]))
+
+
+_scan("cumsum", "ifc", "add", "running sum along an axis")
+_scan("cumprod", "ifc", "multiply", "running product along an axis")
+_scan("cummax", "bif", "maximum", "running maximum along an axis; NaN from the first NaN on")
+_scan("cummin", "bif", "minimum", "running minimum along an axis; NaN from the first NaN on")
+
+
+# ---- contraction
+
+def _dot_general(types: Types, attrs: Attrs) -> TensorType:
+    a, b = types
+    if a.dtype is not b.dtype:
+        raise DTypeError(f"dot_general got {a.dtype} and {b.dtype}", expected="one element type")
+    (ca, cb), (ba, bb) = attrs["contract"], attrs["batch"]
+    check_axes("dot_general", (*ca, *ba), a.rank)
+    check_axes("dot_general", (*cb, *bb), b.rank)
+    for what, pairs in (("contracted", zip(ca, cb)), ("batch", zip(ba, bb))):
+        for i, j in pairs:
+            if a.shape[i] != b.shape[j]:
+                raise ShapeError(f"dot_general got {a} and {b}: {what} axes {i} and {j} "
+                                 f"have sizes {a.shape[i]} and {b.shape[j]}",
+                                 expected="equal sizes")
+    free_a = tuple(d for i, d in enumerate(a.shape) if i not in (*ca, *ba))
+    free_b = tuple(d for i, d in enumerate(b.shape) if i not in (*cb, *bb))
+    return TensorType(tuple(a.shape[i] for i in ba) + free_a + free_b, a.dtype)
+
+
+def _dot_general_ref(xp: Any, a: Any, b: Any, contract: Any, batch: Any) -> Any:
+    (ca, cb), (ba, bb) = contract, batch
+    letters = iter(range(52))
+    la = [next(letters) for _ in a.shape]
+    lb = [next(letters) for _ in b.shape]
+    for i, j in (*zip(ca, cb), *zip(ba, bb)):
+        lb[j] = la[i]
+    out = [la[i] for i in ba] + [v for i, v in enumerate(la) if i not in (*ca, *ba)] \
+        + [v for j, v in enumerate(lb) if j not in (*cb, *bb)]
+    with np.errstate(all="ignore"):
+        return xp.asarray(xp.einsum(_wide(a), la, _wide(b), lb, out)).astype(a.dtype, copy=False)
+
+
+_R = np.random.default_rng(1)
+register(Op("dot_general", "contraction", 2, "sums of products over contracted axes; batch axes "
+            "first, then the free axes of both operands", _dot_general, _dot_general_ref,
+            attrs=("contract", "batch"), cost=2,
+            samples=lambda: [
+                ((_R.normal(size=(5, 7)), _R.normal(size=(7, 3))),
+                 {"contract": ((1,), (0,)), "batch": ((), ())}),
+                ((_R.normal(size=(7, 5)), _R.normal(size=(3, 7))),
+                 {"contract": ((0,), (1,)), "batch": ((), ())}),
+                ((_R.normal(size=(2, 5, 7)), _R.normal(size=(7, 2, 3))),
+                 {"contract": ((2,), (0,)), "batch": ((0,), (1,))}),
+                ((_R.normal(size=(4,)), _R.normal(size=(4,))),
+                 {"contract": ((0,), (0,)), "batch": ((), ())}),
+                ((_R.normal(size=(2, 3, 4)), _R.normal(size=(4, 3, 5))),
+                 {"contract": ((1, 2), (1, 0)), "batch": ((), ())})]))

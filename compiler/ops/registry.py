@@ -1,0 +1,89 @@
+"""What an op is, and the table of all of them.
+
+Everything about an op that no device decides stands in one `Op` declaration: its type rule, its
+meaning (`reference`, written over an array namespace), what it costs, how it is composed of other
+ops, and samples for the tests. The kinds (`elementwise`, `reduction`, …) supply what follows from
+the kind; see the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from weft.compiler.errors import WeftError
+from weft.compiler.types import Type
+
+if TYPE_CHECKING:
+    from weft.compiler.build import Builder
+    from weft.compiler.ir import Node
+
+__all__ = ["KINDS", "OPS", "Attrs", "Op", "get_op", "register"]
+
+Attrs = Mapping[str, Any]
+
+KINDS = {
+    "elementwise": "one result element from the operands' elements at the same index",
+    "view": "elements of the operands moved, repeated or left out, none computed",
+    "creation": "an array from attributes alone",
+    "reduction": "axes removed by combining their elements",
+    "scan": "running combinations along an axis",
+    "contraction": "sums of products over paired axes",
+    "indexing": "elements picked by computed indices",
+    "sort": "elements ordered along an axis",
+    "structure": "packs and unpacks several results",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One primitive operation.
+
+    `infer(types, attrs)` gives the result type or raises a `WeftError`; `reference(xp, *arrays,
+    **attrs)` computes the result with the array namespace `xp` (NumPy, CuPy); `decompose(builder,
+    node)` writes it in other ops, for targets without a lowering; `cost` is in floating-point
+    operations for each result element (each input element for reductions); `samples()` yields
+    ``(arrays, attrs)`` cases and `errors` pairs ``(types, attrs)`` with the message that is due.
+    """
+
+    name: str
+    kind: str
+    arity: int | None                        # None: any number of operands
+    doc: str
+    infer: Callable[[tuple[Any, ...], Attrs], Type]
+    reference: Callable[..., Any]
+    attrs: tuple[str, ...] = ()
+    cost: float = 1.0
+    decompose: Callable[[Builder, Node], Node] | None = None
+    samples: Callable[[], list[tuple[tuple[Any, ...], dict[str, Any]]]] | None = None
+    errors: tuple[tuple[tuple[Any, ...], dict[str, Any], str], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (get_op, (self.name,))
+
+
+OPS: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    """Add an op to the table; its name must be new and its kind known."""
+    assert op.name not in OPS, f"op {op.name} is declared twice"
+    assert op.kind in KINDS, f"op {op.name} has unknown kind {op.kind}"
+    OPS[op.name] = op
+    return op
+
+
+def get_op(name: str) -> Op:
+    """The op of this name; a `WeftError` with close names if there is none."""
+    try:
+        return OPS[name]
+    except KeyError:
+        import difflib
+        near = difflib.get_close_matches(name, OPS, 3)
+        raise WeftError(f"there is no op named {name!r}", repair=(
+            f"did you mean {', '.join(near)}?" if near else "`python -m weft ops` lists them")
+        ) from None

@@ -1,0 +1,37 @@
+"""The plain-data description of a machine that passes, fusion and code generation decide on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What code is generated for. Plain data: equal targets give equal code.
+
+    `vector_bytes` is the width of one vector register; `masked` says that masked loads and stores
+    of 32- and 64-bit elements are cheap; `registers` counts vector registers. Cache sizes are in
+    bytes, for one core (L1, L2) and for the whole machine (L3).
+    """
+
+    device: str = "cpu"
+    triple: str = ""
+    cpu: str = ""
+    features: str = ""
+    vector_bytes: int = 16
+    registers: int = 16
+    has_fma: bool = False
+    masked: bool = False
+    has_f16: bool = False
+    has_bf16: bool = False
+    threads: int = 1
+    l1_bytes: int = 32 << 10
+    l2_bytes: int = 512 << 10
+    l3_bytes: int = 8 << 20
+    fast_math: bool = False
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of this size in one vector register."""
+        return max(1, self.vector_bytes // itemsize)
