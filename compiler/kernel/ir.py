@@ -1,0 +1,305 @@
+"""The kernel IR: loop nests over index spaces, and programs of them.
+
+A `Kernel` runs its stages, in order, for every point of its outer axes (its rows). A stage loops
+over inner axes of its own; in each turn it feeds reductions and stores elements. A reduction's
+result is known to the stages after its own. So an elementwise chain is one stage without inner
+axes; a row sum is a reducing stage and a storing one; a softmax is three stages over one row; a
+matrix product is a reduction of a product with its epilogue behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from weft.compiler.errors import Origin
+from weft.compiler.kernel.expr import Expr, walk
+from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.types import Dim, DType, Size, TensorType, numel
+
+__all__ = ["Buffer", "Check", "Kernel", "Library", "Program", "Reduce", "Stage", "Step", "Store"]
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Reduction number `number`: `value` combined by `op` over the inner axes of its stage.
+
+    `op` is sum, prod, max, min, and, or, argmax or argmin; the last two yield the flat position
+    in the stage's inner space, an i64. `dtype` is the accumulator's type.
+    """
+
+    number: int
+    op: str
+    value: Expr
+    dtype: DType
+
+    def __repr__(self) -> str:
+        return f"acc{self.number}: {self.dtype} = {self.op} {self.value}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """`buffer[index] = value`."""
+
+    buffer: str
+    index: tuple[Index, ...]
+    value: Expr
+
+    def __repr__(self) -> str:
+        return f"{self.buffer}[{', '.join(map(str, self.index))}] = {self.value}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """Where `value`, an index of an axis with `size` elements, is outside [-size, size): stop
+    with an error."""
+
+    value: Expr
+    size: Dim
+    axis: int
+    origin: Origin | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return f"check -{self.size} <= {self.value} < {self.size}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A loop over inner axes that feeds reductions, stores elements and checks indices."""
+
+    axes: tuple[Axis, ...]
+    reduces: tuple[Reduce, ...] = ()
+    stores: tuple[Store, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def roots(self) -> tuple[Expr, ...]:
+        """The expressions evaluated in every turn."""
+        return (*(c.value for c in self.checks), *(r.value for r in self.reduces),
+                *(s.value for s in self.stores),
+                *(v for s in self.stores for v in store_values(s)))
+
+
+def store_values(store: Store) -> list[Expr]:
+    """Run-time values in the index of a store."""
+    from weft.compiler.kernel.expr import index_values
+    return [v.expr for i in store.index for v in index_values(i)]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A loop nest; see the module's text.
+
+    `buffers` maps the names used in loads and stores to types, in the order in which the kernel
+    takes them; `scratch` are row-sized buffers of its own. `outputs` are the buffers written.
+    `contraction` marks a reduction of products, for which matrix-product schedules exist.
+    """
+
+    axes: tuple[Axis, ...]
+    stages: tuple[Stage, ...]
+    buffers: tuple[tuple[str, TensorType], ...]
+    outputs: tuple[str, ...]
+    scratch: tuple[tuple[str, TensorType], ...] = ()
+
+    @cached_property
+    def types(self) -> dict[str, TensorType]:
+        """The type of every buffer, scratch included."""
+        return dict((*self.buffers, *self.scratch))
+
+    @property
+    def reduces(self) -> tuple[Reduce, ...]:
+        """All reductions, in order of their stages."""
+        return tuple(r for s in self.stages for r in s.reduces)
+
+    @property
+    def rows(self) -> Dim:
+        """How many points the outer axes have."""
+        return numel(_dim(a.extent) for a in self.axes)
+
+    @cached_property
+    def exprs(self) -> list[Expr]:
+        """All expressions, each once."""
+        return walk(*(r for s in self.stages for r in s.roots))
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of symbolic sizes that the kernel needs."""
+        dims = [d for _, t in (*self.buffers, *self.scratch) for d in t.shape]
+        dims += [a.extent for a in (*self.axes, *(x for s in self.stages for x in s.axes))
+                 if not isinstance(a.extent, Index)]
+        return tuple(sorted({n for d in dims if isinstance(d, Size) for n in d.symbols}))
+
+    def text(self, name: str = "kernel") -> str:
+        """The kernel as text, written as the loops it stands for."""
+        return "\n".join(_kernel_lines(self, name))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    @cached_property
+    def key(self) -> str:
+        """Text equal for kernels that generate equal code."""
+        return self.text()
+
+
+def _dim(extent: Dim | Index) -> Dim:
+    if isinstance(extent, Index):
+        bounds = extent.bounds
+        return bounds[1] if bounds else 1
+    return extent
+
+
+@dataclass(frozen=True)
+class Library:
+    """A step that a device performs as a whole: sorting, running sums, and the like.
+
+    `op` and `attrs` are the graph op's; buffers are named like a kernel's.
+    """
+
+    op: str
+    attrs: tuple[tuple[str, Any], ...]
+    buffers: tuple[tuple[str, TensorType], ...]
+    outputs: tuple[str, ...]
+
+    def text(self, name: str = "library") -> str:
+        """One line that names the op and its buffers."""
+        inputs = ", ".join(f"{n}: {t}" for n, t in self.buffers if n not in self.outputs)
+        outs = ", ".join(f"{n}: {t}" for n, t in self.buffers if n in self.outputs)
+        attrs = ", ".join(f"{k}={v}" for k, v in self.attrs)
+        return f"library {name} {self.op}({inputs}) -> ({outs})" + (f" {{{attrs}}}" if attrs else "")
+
+    @cached_property
+    def key(self) -> str:
+        """Text equal for steps that generate equal code."""
+        return self.text()
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of a program: a parameter, a result, or a temporary.
+
+    `offset` places a temporary in the arena, in bytes; `value` is the contents of a constant.
+    """
+
+    name: str
+    type: TensorType
+    kind: str                       # "param" | "result" | "temp" | "constant"
+    index: int = -1                 # position among the parameters or results
+    offset: Dim = 0
+    value: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel applied to buffers of the program, with what `explain` says of it."""
+
+    kernel: Kernel | Library
+    buffers: tuple[str, ...]        # program buffers, in the order of kernel.buffers
+    name: str
+    ops: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    notes: tuple[str, ...] = ()
+    flops: float = 0.0
+    nbytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """Kernels in execution order over planned buffers: what devices turn into code."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+    results: tuple[str, ...]        # buffer of each result (a parameter where it is returned as is)
+    arena: Dim = 0                  # bytes for temporaries
+    symbols: tuple[str, ...] = ()
+
+    @cached_property
+    def by_name(self) -> dict[str, Buffer]:
+        """Buffers by name."""
+        return {b.name: b for b in self.buffers}
+
+    def text(self) -> str:
+        """The whole program: each distinct kernel once, then the steps."""
+        lines: list[str] = []
+        names: dict[str, str] = {}
+        for step in self.steps:
+            if step.kernel.key not in names:
+                names[step.kernel.key] = step.name
+                lines += [step.kernel.text(step.name), ""]
+        lines.append(f"program @{self.name} {{")
+        for b in self.buffers:
+            place = f" @{b.offset}" if b.kind == "temp" else ""
+            lines.append(f"  {b.kind} %{b.name}: {b.type}{place}")
+        for step in self.steps:
+            args = ", ".join("%" + b for b in step.buffers)
+            lines.append(f"  call {names[step.kernel.key]}({args})")
+        lines += [f"  return {', '.join('%' + r for r in self.results)}", "}"]
+        return "\n".join(lines) + "\n"
+
+
+def _kernel_lines(k: Kernel, name: str) -> Iterator[str]:
+    buffers = ", ".join(f"{n}: {t}" for n, t in k.buffers)
+    yield f"kernel {name}({buffers}) -> {', '.join(k.outputs)} {{"
+    for n, t in k.scratch:
+        yield f"  scratch {n}: {t}"
+    pad = "  "
+    for a in k.axes:
+        yield f"{pad}for {a.name} in {a.extent}:"
+        pad += "  "
+    for stage in k.stages:
+        inner = pad
+        names: dict[Expr, str] = {}
+        head = ", ".join(f"{a.name} in {a.extent}" for a in stage.axes)
+        if stage.axes:
+            yield f"{pad}for {head}:"
+            inner += "  "
+        uses = _uses(stage)
+        for e in walk(*stage.roots):
+            if e.kind != "const" and uses[e] > 1 and (e.kind != "acc"):
+                text = _text(e, names)
+                names[e] = f"t{len(names)}"
+                yield f"{inner}{names[e]}: {e.dtype} = {text}"
+        for c in stage.checks:
+            yield f"{inner}check {_text(c.value, names)} within {c.size}"
+        for r in stage.reduces:
+            yield f"{inner}acc{r.number}: {r.dtype} = {r.op} {_text(r.value, names)}"
+        for s in stage.stores:
+            yield f"{inner}{s.buffer}[{_indices(s.index, names)}] = {_text(s.value, names)}"
+    yield "}"
+
+
+def _uses(stage: Stage) -> dict[Expr, int]:
+    count: dict[Expr, int] = dict.fromkeys(walk(*stage.roots), 0)
+    for e in count:
+        for c in e.children:
+            count[c] += 1
+    for r in stage.roots:
+        count[r] += 1
+    return count
+
+
+def _indices(index: tuple[Index, ...], names: dict[Expr, str]) -> str:
+    text = ", ".join(map(str, index))
+    for e, n in names.items():
+        text = text.replace(f"<{e}>", f"<{n}>")
+    return text
+
+
+def _text(e: Expr, names: dict[Expr, str]) -> str:
+    if e in names:
+        return names[e]
+    if e.kind == "load":
+        guard = f" if {_text(e.args[0], names)}" if e.args else ""
+        return f"{e.what}[{_indices(e.index, names)}]{guard}"
+    if e.kind != "apply":
+        return repr(e)
+    args = [_text(a, names) for a in e.args]
+    sign = {"add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">",
+            "ge": ">=", "eq": "==", "ne": "!="}.get(e.what)
+    if sign and len(args) == 2:
+        return f"({args[0]} {sign} {args[1]})"
+    suffix = f":{e.dtype}" if e.what in ("convert", "bitcast") else ""
+    return f"{e.what}{suffix}({', '.join(args)})"
