@@ -1,0 +1,106 @@
+"""What a device is: the protocol that every backend fulfils.
+
+A device says what its machine is (`target`) and which ops it lowers (`supported`), and turns an
+optimised graph into a program (`lower`), the program into something that runs (`compile`). Each
+stage is an object that can be looked into before the next one is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from weft.compiler.errors import Origin, WeftError
+from weft.compiler.ir import Graph
+from weft.compiler.target import Target
+from weft.compiler.types import Dim
+
+__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "KernelInfo", "Lowered"]
+
+Array = np.ndarray[Any, Any]
+
+
+class DeviceError(WeftError, RuntimeError):
+    """A device that does not exist, cannot be used here, or does not offer what was asked."""
+
+
+class Cache(Protocol):
+    """Where compiled code is kept between processes. Keys are text digests made by the device."""
+
+    def get(self, key: str) -> bytes | None:
+        """What was put under `key`, or None."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep `data` under `key`; losing it later is allowed."""
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """What one kernel of a lowered program does, for `weft.explain`.
+
+    `flops` and `nbytes` (read plus written, each array once) are of one run; they are symbolic
+    where a size is. `merged` says why its ops stand in one kernel, `stopped` what kept the next
+    op out, `fallback` why it does not run on the fast way (empty where it does).
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    origins: tuple[Origin, ...] = ()
+    flops: Dim = 0
+    nbytes: Dim = 0
+    merged: tuple[str, ...] = ()
+    stopped: str = ""
+    fallback: str = ""
+
+
+class Compiled(Protocol):
+    """A program ready to run. Safe to run from many threads at once."""
+
+    def run(self, arrays: Sequence[Array], /) -> list[Array]:
+        """The results for these arguments, new arrays that share no memory with anything.
+
+        The arguments have exactly the element types and shapes of the graph's parameters (0-d
+        arrays for scalars) and are C-contiguous, aligned and of native byte order; they may be
+        read-only.
+        """
+
+    def entry(self, spec: Any, /) -> int | None:
+        """The address of a native entry made to `spec`, or None where the device has none."""
+
+
+class Lowered(Protocol):
+    """A device's program for a graph, not yet machine code."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The texts it can show, from the most abstract: some of `kernels`, `llvm`, `asm`."""
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """Its kernels in the order in which they run."""
+
+    def text(self, kind: str) -> str:
+        """The program at one of the levels in `kinds`; a `DeviceError` for others."""
+
+    def compile(self, cache: Cache | None = None) -> Compiled:
+        """Machine code for the program, taken from `cache` where that has it."""
+
+
+class Device(Protocol):
+    """One backend."""
+
+    @property
+    def name(self) -> str:
+        """The name it is asked for by: ``"cpu"``."""
+
+    def target(self) -> Target:
+        """The machine that passes and code generation decide on."""
+
+    def supported(self) -> frozenset[str]:
+        """The names of the ops it lowers; others are decomposed before it sees the graph."""
+
+    def lower(self, graph: Graph, target: Target) -> Lowered:
+        """The program for an optimised graph. `target` is `target()`, perhaps with options set."""

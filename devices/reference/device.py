@@ -1,0 +1,118 @@
+"""The reference device: the graph walked node by node through the meanings of its ops.
+
+It is the definition that passes and other devices are tested against, and it takes symbolic sizes
+as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.ops import OPS
+from weft.compiler.target import Target
+from weft.compiler.types import Dim, TensorType, TupleType
+from weft.devices.protocol import Array, Cache, DeviceError, KernelInfo
+from weft.devices.reference import evaluate
+
+__all__ = ["ReferenceCompiled", "ReferenceDevice", "ReferenceLowered"]
+
+
+class ReferenceDevice:
+    """Runs any op there is, one at a time, with NumPy.
+
+    >>> ReferenceDevice().target().device
+    'reference'
+    """
+
+    name = "reference"
+
+    def target(self) -> Target:
+        """A machine without vectors or threads."""
+        return Target(device=self.name)
+
+    def supported(self) -> frozenset[str]:
+        """Every op: a reference meaning is part of its declaration."""
+        return frozenset(OPS)
+
+    def lower(self, graph: Graph, target: Target) -> ReferenceLowered:
+        """The graph as it is."""
+        return ReferenceLowered(graph)
+
+
+@dataclass(frozen=True)
+class ReferenceLowered:
+    """A graph about to be walked."""
+
+    graph: Graph
+    kinds: tuple[str, ...] = ()
+
+    @cached_property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """One for each node that computes something."""
+        return tuple(_describe(n) for n in self.graph.nodes if not is_scalar_constant(n))
+
+    def text(self, kind: str) -> str:
+        """Nothing: there is no code below the graph."""
+        raise DeviceError(f"device 'reference' has no {kind} text", repair=(
+            "it runs the graph itself: look at the optimised graph's text"))
+
+    def compile(self, cache: Cache | None = None) -> ReferenceCompiled:
+        """The walk itself; there is nothing to cache."""
+        return ReferenceCompiled(self.graph)
+
+
+@dataclass(frozen=True)
+class ReferenceCompiled:
+    """Runs a graph through its ops' reference meanings."""
+
+    graph: Graph
+
+    def run(self, arrays: Sequence[Array], /) -> list[Array]:
+        """The results, each a new C-contiguous array."""
+        # Meanings may give views of arguments or constants, hence the copies.
+        return [np.array(r, order="C", copy=True) for r in evaluate(self.graph, arrays)]
+
+    def entry(self, spec: Any, /) -> int | None:
+        """There is no native entry."""
+        return None
+
+
+def _describe(node: Node) -> KernelInfo:
+    return KernelInfo(node.name, (node.opname,), (node.origin,) if node.origin else (),
+                      flops=_flops(node), nbytes=sum((_nbytes(n) for n in (node, *node.inputs)), 0),
+                      stopped="this device runs one op at a time")
+
+
+def _flops(node: Node) -> Dim:
+    if node.op is None or node.kind in ("view", "creation", "structure"):
+        return 0
+    if node.kind == "contraction":
+        return _contraction_flops(node)
+    over = node.inputs[0] if node.kind in ("reduction", "scan") and node.inputs else node
+    return _size(over) * max(1, round(node.op.cost))
+
+
+def _contraction_flops(node: Node) -> Dim:
+    summed: Dim = 2
+    if "contract" in node.attrs:
+        for axis in node.attrs["contract"][0]:
+            summed = summed * node.inputs[0].shape[axis]
+    return _size(node) * summed
+
+
+def _tensors(node: Node) -> tuple[TensorType, ...]:
+    return node.type.elements if isinstance(node.type, TupleType) else (node.type,)
+
+
+def _size(node: Node) -> Dim:
+    return sum((t.size for t in _tensors(node)), 0)
+
+
+def _nbytes(node: Node) -> Dim:
+    return sum((t.nbytes for t in _tensors(node)), 0)
