@@ -1,0 +1,141 @@
+"""sin, cos and tan.
+
+x = n pi/2 + r with |r| <= pi/4, by Cody and Waite: exact by FMA, or by short parts of pi. sin and
+cos take both polynomials of r, and the low bits of n pick one and its sign; tan takes one odd
+polynomial, of which an odd n wants -1 / tan. Where any lane is too large for this reduction, a
+helper function (one a module, off the straight path) asks libm for those lanes.
+"""
+
+from __future__ import annotations
+
+from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.math.tools import absolute, bits, format_of, horner, real, round_shifted
+
+__all__ = ["cos", "sin", "tan"]
+
+# (sin(r) / r - 1) / r^2 and (cos(r) - 1) / r^2 in r^2, |r| <= pi/4 (1.5 % more in f32):
+# 2^-27.9 and 2^-57.9 relative to sin(r), 2^-33 and 2^-63 relative to 1.
+SIN = {
+    "f32": (-0.16666653752326965, 0.008332101628184319, -0.00019506795797497034),
+    "f64": (-0.16666666666666632, 0.008333333333322415, -0.00019841269829784627,
+            2.755731368014346e-06, -2.5050755906483617e-08, 1.5896651067248753e-10)}
+COS = {
+    "f32": (-0.5, 0.04166664555668831, -0.0013887295499444008, 2.4429540644632652e-05),
+    "f64": (-0.5, 0.04166666666666663, -0.0013888888888879413, 2.4801587292806372e-05,
+            -2.755731531350225e-07, 2.087585341608936e-09, -1.1366334264358795e-11)}
+# (tan(r) / r - 1) / r^2 in r^2, |r| <= pi/4 (1.5 % more in f32): 2^-28.4 and 2^-55.7.
+TAN = {
+    "f32": (0.3333335518836975, 0.1333242952823639, 0.05408816784620285, 0.02113310806453228,
+            0.011225065216422081, -0.0004050424904562533, 0.0046204086393117905),
+    "f64": (0.33333333333332715, 0.13333333333422795, 0.053968253922999976, 0.021869489691900224,
+            0.008863218059320648, 0.003592298540558034, 0.001454703248672379,
+            0.000595284520845986, 0.00022175951948228588, 0.00013775164002638628,
+            -2.8048088079062036e-05, 9.092384802499239e-05, -4.564313302416274e-05,
+            2.1041428558897334e-05)}
+# pi/2 in parts: of full length for FMA; of 33 bits first, so that n times them is exact, without.
+# Without FMA float32 is reduced in float64.
+PI_FMA = {"f32": (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15),
+          "f64": (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)}
+PI_SHORT = {"f32": (1.5707963267341256, 6.077100506506192e-11),
+            "f64": (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)}
+# Greatest |x| reduced here, with FMA and without.
+FAR = {"f32": (5e4, 5e4), "f64": (2.0 ** 30, 1e6)}
+TWO_OVER_PI = 0.6366197723675814
+
+
+def _reduce(e: Emitter, x: Val, n: Val) -> tuple[Val, Val]:
+    """x - n pi/2, rounded, and what the rounding left."""
+    if e.target.has_fma:
+        a, b, c = PI_FMA[x.dtype]
+        exact = e.fma(n, -a, x)
+        r = e.fma(n, -b, exact)
+        return r, e.fma(n, -c, e.fma(n, -b, exact - r))
+    if x.dtype == "f32":
+        a, b = PI_SHORT["f32"]
+        wide, n = e.convert(x, "f64"), e.convert(n, "f64")
+        wide = (wide - n * a) - n * b
+        r = e.convert(wide, "f32")
+        return r, e.convert(wide - e.convert(r, "f64"), "f32")
+    a, b, c = PI_SHORT["f64"]
+    exact, w = x - n * a, n * b
+    r = exact - w
+    return r, ((exact - r) - w) - n * c
+
+
+def _sin_cos(e: Emitter, x: Val, quarter: int) -> Val:
+    """sin(|x| + quarter pi/2), for quarter 0 or 1, with the sign of x if it is 0."""
+    fmt = format_of(x)
+    a = absolute(e, x)
+    z, n = round_shifted(e, a, TWO_OVER_PI, quarter)
+    r, rest = _reduce(e, a, n)
+    r2 = r * r
+    s = r + e.fma(horner(e, r2, SIN[x.dtype]), r2 * r, rest)
+    c = horner(e, r2, (1.0, *COS[x.dtype]))
+    turn = bits(e, z)
+    flip = turn << (fmt.width - 2)
+    if quarter == 0:
+        flip = flip ^ bits(e, x)
+    y = bits(e, e.select((turn & 1).ne(0), c, s)) ^ (flip & fmt.sign_bit)
+    return real(e, y)
+
+
+def sin(e: Emitter, x: Val) -> Val:
+    """The sine of x in radians."""
+    return _with_far(e, "sin", x, _sin_cos(e, x, 0))
+
+
+def cos(e: Emitter, x: Val) -> Val:
+    """The cosine of x in radians."""
+    return _with_far(e, "cos", x, _sin_cos(e, x, 1))
+
+
+def tan(e: Emitter, x: Val) -> Val:
+    """The tangent of x in radians."""
+    z, n = round_shifted(e, x, TWO_OVER_PI)
+    r, rest = _reduce(e, x, n)
+    r2 = r * r
+    t = r + e.fma(horner(e, r2, TAN[x.dtype]), r2 * r, e.fma(rest, r2, rest))
+    odd = (bits(e, z) & 1).ne(0)
+    return _with_far(e, "tan", x, e.select(odd, e.like(t, -1.0), t) / e.select(odd, t, 1.0))
+
+
+def _with_far(e: Emitter, name: str, x: Val, near: Val) -> Val:
+    """`near`, but libm's value in the lanes beyond the range of the reduction, if there are any."""
+    far = absolute(e, x) > FAR[x.dtype][not e.target.has_fma]
+    some = far
+    if x.lanes > 1:
+        reduce = f"@llvm.vector.reduce.or.v{x.lanes}i1"
+        e.declares.add(f"declare i1 {reduce}({far.type})")
+        some = e.assign(f"call i1 {reduce}({far.type} {far.ref})", "i1")
+    helper = f"weft_far_{name}_{x.dtype}x{x.lanes}"
+    if helper not in e.helpers:
+        e.helpers[helper] = _far_helper(e, helper, name, x)
+    yes, done, before = e.fresh("far"), e.fresh("near"), e.block
+    e.branch(some, yes, done)
+    e.label(yes)
+    slow = e.assign(f"call {x.type} @{helper}({x.type} {x.ref}, {x.type} {near.ref}, "
+                    f"{far.type} {far.ref})", x.dtype, x.lanes)
+    e.jump(done)
+    e.label(done)
+    return e.assign(f"phi {x.type} [{near.ref}, %{before}], [{slow.ref}, %{yes}]",
+                    x.dtype, x.lanes)
+
+
+def _far_helper(e: Emitter, helper: str, name: str, like: Val) -> str:
+    """The text of `helper(x, near, far)`: near, but libm's f64 function of x where far is true."""
+    inner = Emitter(e.target)
+    x, near = (inner.arg(v, like.dtype, like.lanes) for v in ("x", "near"))
+    far = inner.arg("far", "i1", like.lanes)
+    with inner.loop(0, like.lanes, carry=[near]) as lane:
+        y = inner.extract(near, lane.i)
+        wide = inner.convert(inner.extract(x, lane.i), "f64")
+        y = inner.select(inner.extract(far, lane.i),
+                         inner.convert(inner.call(name, "f64", wide), like.dtype), y)
+        old = lane.carry[0]
+        lane.next = [y if like.lanes == 1 else inner.assign(
+            f"insertelement {old.type} {old.ref}, {y.type} {y.ref}, i64 {lane.i.ref}",
+            like.dtype, like.lanes)]
+    inner.write(f"ret {like.type} {lane.out[0].ref}")
+    e.declares |= inner.declares
+    return (f"define internal {like.type} @{helper}({like.type} %x, {like.type} %near, "
+            f"{far.type} %far) cold noinline {{\nentry:\n{inner.body()}\n}}")
