@@ -1,0 +1,148 @@
+"""What this machine is: the `Target` that code is generated for when nothing else is asked.
+
+Environment variables: `WEFT_CPU_FEATURES` (`avx512`, `avx2`, `baseline`) forces a feature set, and
+`WEFT_NUM_THREADS` the number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import llvmlite.binding as llvm
+
+from weft.compiler.target import Target
+
+__all__ = ["host_target", "host_threads", "target_named"]
+
+_LEVELS = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
+_CPUS = "/sys/devices/system/cpu"
+
+
+@functools.cache
+def host_target() -> Target:
+    """The machine that this process runs on.
+
+    Read once; `host_target.cache_clear()` makes the next call look again (at the environment too).
+    """
+    forced = os.environ.get("WEFT_CPU_FEATURES", "").strip().lower()
+    triple = llvm.get_process_triple()
+    if forced and _is_x86(triple):
+        if forced not in _LEVELS:
+            raise ValueError(f"WEFT_CPU_FEATURES={forced!r} is not one of {', '.join(_LEVELS)}")
+        target = _with_level(Target(triple=triple), forced)
+    else:
+        features = llvm.get_host_cpu_features()
+        cpu = llvm.get_host_cpu_name()
+        target = Target(triple=triple, cpu=cpu, features=features.flatten())
+        target = _with_features(target, {name for name, on in features.items() if on})
+    return replace(target, threads=host_threads(), **cache_sizes())
+
+
+def target_named(name: str) -> Target:
+    """The target called `host`, `avx512`, `avx2`, `baseline` (x86-64 Linux), or `aarch64`.
+
+    All but `host` are for cross-compilation, with the cache sizes and threads of a typical core.
+
+    >>> target_named("avx2").vector_bytes, target_named("aarch64").cpu
+    (32, 'generic')
+    """
+    if name == "host":
+        return host_target()
+    if name == "aarch64":
+        return Target(triple="aarch64-unknown-linux-gnu", cpu="generic", features="+neon",
+                      vector_bytes=16, registers=32, has_fma=True)
+    if name in _LEVELS:
+        return _with_level(Target(triple="x86_64-unknown-linux-gnu"), name)
+    raise ValueError(f"no target is named {name!r}; there are host, {', '.join(_LEVELS)}, aarch64")
+
+
+def host_threads() -> int:
+    """The number of threads this process may use: `WEFT_NUM_THREADS`, else what the CPU affinity
+    and the control group's CPU quota allow. At least 1."""
+    asked = os.environ.get("WEFT_NUM_THREADS", "").strip()
+    if asked:
+        if not asked.isdigit() or int(asked) < 1:
+            raise ValueError(f"WEFT_NUM_THREADS={asked!r} is not a positive integer")
+        return int(asked)
+    cpus = len(_affinity()) or os.cpu_count() or 1
+    return math.ceil(min(cpus, _cgroup_cpus()))
+
+
+def cache_sizes() -> dict[str, int]:
+    """`l1_bytes`, `l2_bytes`, `l3_bytes` of the data caches, those of them the system tells."""
+    cpu = min(_affinity(), default=0)
+    found: dict[str, int] = {}
+    for index in sorted(Path(f"{_CPUS}/cpu{cpu}/cache").glob("index*")):
+        level, kind = _read(index / "level"), _read(index / "type")
+        size = _read(index / "size")
+        if kind != "Instruction" and level in ("1", "2", "3") and size[:-1].isdigit():
+            found[f"l{level}_bytes"] = int(size[:-1]) << {"K": 10, "M": 20}.get(size[-1], 0)
+    return {name: size for name, size in found.items() if size > 0}
+
+
+def _is_x86(triple: str) -> bool:
+    return triple.startswith(("x86_64", "amd64"))
+
+
+def _with_level(target: Target, level: str) -> Target:
+    names = {"avx512": {"avx512f", "avx2", "fma"}, "avx2": {"avx2", "fma"}, "baseline": set()}
+    return _with_features(replace(target, cpu=_LEVELS[level]), names[level])
+
+
+def _with_features(target: Target, on: set[str]) -> Target:
+    """The target with the facts that follow from its instruction-set features filled in."""
+    if not _is_x86(target.triple):
+        neon = platform.machine().lower() in ("aarch64", "arm64")
+        return replace(target, vector_bytes=16, registers=32, has_fma=neon,
+                       has_f16="fullfp16" in on, has_bf16="bf16" in on)
+    avx512 = "avx512f" in on
+    return replace(
+        target, vector_bytes=64 if avx512 else 32 if "avx2" in on else 16,
+        registers=32 if avx512 else 16, has_fma="fma" in on, masked=avx512 or "avx2" in on,
+        has_f16="avx512fp16" in on, has_bf16="avx512bf16" in on)
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def _cgroup_cpus(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float:
+    """The CPU quota of the control group we run in, of either version; infinity without one."""
+    limit = math.inf
+    for line in _read(Path(own)).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            limit = min(limit, *(_quota(_read(group / "cpu.max").split())
+                                 for group in _with_parents(Path(root), path)))
+        elif "cpu" in controllers.split(","):
+            groups = [group for base in (controllers, "cpu")
+                      for group in _with_parents(Path(root, base), path)]
+            limit = min(limit, *(
+                _quota([_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")])
+                for group in groups))
+    return limit
+
+
+def _with_parents(root: Path, path: str) -> list[Path]:
+    """The group's folder and those of the groups around it, down from the root of the hierarchy."""
+    group = root / path.strip("/")
+    return [group, *(p for p in group.parents if p == root or root in p.parents)]
+
+
+def _quota(words: list[str]) -> float:
+    """CPUs that `quota period` (microseconds) allows; `max`, -1 or nothing mean no limit."""
+    if len(words) != 2 or not words[0].isdigit() or not words[1].isdigit() or words[1] == "0":
+        return math.inf
+    return max(int(words[0]) / int(words[1]), 1e-3)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,226 @@
+"""What native code needs of CPython and NumPy: symbols by name, layouts, and a check of both.
+
+Objects are cached on disk, so no address may stand in them. Everything they call or point to is a
+symbol, given its address when the native runtime is loaded:
+
+* functions of CPython's C API and its types, under their own names;
+* `weft_np_<function>`: functions of NumPy's C API table;
+* `weft_np_array`, `weft_np_descr_<dtype>`, `weft_np_scalar_<dtype>`: the `ndarray` type, and for
+  each weft element type the one built-in dtype object and the scalar type;
+* `weft_str_<name>`: interned strings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import sysconfig
+
+import numpy as np
+from numpy._core import _multiarray_umath
+
+from weft.compiler.types import DTYPES
+from weft.devices.cpu.alloc import LARGE_BYTES
+from weft.devices.cpu.linker import Library
+
+__all__ = ["ARRAY", "publish", "stub_ir", "supported", "symbols"]
+
+_FUNCTIONS = (
+    "PyBool_FromLong", "PyComplex_FromDoubles", "PyComplex_ImagAsDouble", "PyComplex_RealAsDouble",
+    "PyErr_Clear", "PyErr_NoMemory", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
+    "PyFloat_AsDouble", "PyFloat_FromDouble", "PyList_New", "PyList_SetItem",
+    "PyLong_AsLongLongAndOverflow", "PyLong_FromLongLong", "PyObject_GetAttr",
+    "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem", "Py_DecRef", "Py_IncRef",
+)
+_OBJECTS = {"PyFloat_Type": float, "PyLong_Type": int, "PyBool_Type": bool,
+            "PyComplex_Type": complex, "_Py_TrueStruct": True, "_Py_FalseStruct": False,
+            "_Py_NoneStruct": None}
+_NUMPY = {"NewFromDescr": 94, "Scalar": 60}  # places in NumPy's C API table, fixed for ever
+_STRINGS = tuple(sys.intern(name) for name in ("_dispatch", "_native_error"))
+
+ARRAY = {"data": 16, "nd": 24, "dims": 32, "strides": 40, "base": 48, "descr": 56, "flags": 64,
+         "handler": 88}
+"""Offsets of the fields of an array object (`PyArrayObject_fields`), in bytes."""
+
+
+_VERSION, _GET_HANDLER = 0, 305       # two more places in NumPy's table
+_ABI_2 = 0x02000000                   # NPY_VERSION of NumPy 2
+_OWNED, _NEW_FLAGS = 0x4, 0x501       # OWNDATA; C_CONTIGUOUS | ALIGNED | WRITEABLE
+
+
+def symbols() -> dict[str, int]:
+    """The address of every symbol."""
+    found = {name: _address_of(getattr(ctypes.pythonapi, name)) for name in _FUNCTIONS}
+    found |= {name: id(thing) for name, thing in _OBJECTS.items()}
+    found |= {f"weft_str_{name}": id(name) for name in _STRINGS}
+    found |= {f"weft_np_{name}": _table()[place] for name, place in _NUMPY.items()}
+    found["weft_np_array"] = id(np.ndarray)
+    for name, dtype in DTYPES.items():
+        found[f"weft_np_descr_{name}"] = id(dtype.numpy)
+        found[f"weft_np_scalar_{name}"] = id(dtype.numpy.type)
+    return found
+
+
+@functools.cache
+def supported() -> bool:
+    """Whether this interpreter and NumPy have the layouts that native entries read.
+
+    Looked up in live objects rather than believed of version numbers: where a field is not where
+    it should be (free-threaded or debug builds, other implementations), calls go through Python.
+    """
+    plain = (sys.implementation.name == "cpython" and sys.maxsize == 2**63 - 1
+             and sys.byteorder == "little" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+             and np.ndarray.__basicsize__ >= ARRAY["handler"] + 8)
+    return (plain and _table_version() == _ABI_2 and all(map(_typed, (1.5, 7, "x", np.zeros(2))))
+            and _array_as_expected() and all(map(_scalar_as_expected, DTYPES)))
+
+
+def publish(library: Library) -> None:
+    """Finish the loaded runtime: give it the capsule through which NumPy frees our blocks."""
+    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+        ("PyCapsule_New", ctypes.pythonapi))
+    capsule = new(library.address("weft_mem_handler"), _CAPSULE, None)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(capsule))  # arrays may outlive every module
+    _word_at(library.address("weft_mem_capsule")).value = id(capsule)
+
+
+def _address_of(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
+@functools.cache
+def _table() -> ctypes.Array[ctypes.c_size_t]:
+    """NumPy's C API table."""
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi))
+    address = get(_multiarray_umath._ARRAY_API, None)
+    return (ctypes.c_size_t * (_GET_HANDLER + 1)).from_address(address)
+
+
+def _table_version() -> int:
+    return int(ctypes.PYFUNCTYPE(ctypes.c_uint)(_table()[_VERSION])())
+
+
+def _word_at(address: int) -> ctypes.c_size_t:
+    return ctypes.c_size_t.from_address(address)
+
+
+def _typed(thing: object) -> bool:
+    return _word_at(id(thing) + 8).value == id(type(thing))
+
+
+def _array_as_expected() -> bool:
+    array, at = np.zeros((3, 5), np.float32), ARRAY
+    where = id(array)
+    shape = (ctypes.c_int64 * 2).from_address(_word_at(where + at["dims"]).value)
+    handler = ctypes.PYFUNCTYPE(ctypes.py_object)(_table()[_GET_HANDLER])()
+    dtype = id(np.dtype(np.float32))
+    return (_word_at(where + at["data"]).value == array.ctypes.data
+            and ctypes.c_int.from_address(where + at["nd"]).value == 2
+            and _word_at(where + at["descr"]).value == dtype == id(array.dtype)
+            and ctypes.c_int.from_address(where + at["flags"]).value == array.flags.num
+            and _word_at(where + at["handler"]).value == id(handler)
+            and _word_at(where + at["base"]).value == 0 and tuple(shape) == (3, 5)
+            and ctypes.string_at(dtype + 26, 1) == b"="
+            and ctypes.c_int.from_address(dtype + 28).value == array.dtype.num)
+
+
+def _scalar_as_expected(name: str) -> bool:
+    dtype = DTYPES[name].numpy
+    scalar = dtype.type(1)
+    return ctypes.string_at(id(scalar) + 16, dtype.itemsize) == np.ones((), dtype).tobytes()
+
+
+_CAPSULE = b"mem_handler"  # NumPy keeps the pointer and compares the text
+
+
+def stub_ir() -> str:
+    """The part of the runtime module that speaks to Python.
+
+    `weft_dispatch` has the vectorcall signature and calls the method `_dispatch` of the callable.
+    `weft_new_array(descr, itemsize, nd, dims)` gives a new C-contiguous array, its data in one of
+    our recycled blocks where that is large, owned by the array all the same; or null with an
+    exception set.
+    """
+    return _STUB
+
+
+_STUB = f"""
+@weft_mem_capsule = global ptr null
+@weft_str__dispatch = external global i8
+@weft_np_array = external global i8
+declare ptr @PyObject_GetAttr(ptr, ptr) nounwind
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr) nounwind
+declare ptr @PyErr_NoMemory() nounwind
+declare ptr @weft_np_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr) nounwind
+declare void @Py_IncRef(ptr) nounwind
+declare void @Py_DecRef(ptr) nounwind
+declare {{ i64, i1 }} @llvm.smul.with.overflow.i64(i64, i64)
+
+define ptr @weft_dispatch(ptr %self, ptr %args, i64 %nargsf, ptr %kwnames) nounwind {{
+entry:
+  %method = call ptr @PyObject_GetAttr(ptr %self, ptr @weft_str__dispatch)
+  %none = icmp eq ptr %method, null
+  br i1 %none, label %fail, label %call
+fail:
+  ret ptr null
+call:
+  %r = call ptr @PyObject_Vectorcall(ptr %method, ptr %args, i64 %nargsf, ptr %kwnames)
+  call void @Py_DecRef(ptr %method)
+  ret ptr %r
+}}
+
+define ptr @weft_new_array(ptr %descr, i64 %itemsize, i32 %nd, ptr %dims) nounwind {{
+entry:
+  call void @Py_IncRef(ptr %descr)
+  %wide = zext i32 %nd to i64
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i1, %factor ]
+  %bytes = phi i64 [ %itemsize, %entry ], [ %product, %factor ]
+  %end = icmp eq i64 %i, %wide
+  br i1 %end, label %sized, label %factor
+factor:
+  %p = getelementptr i64, ptr %dims, i64 %i
+  %d = load i64, ptr %p
+  %x = call {{ i64, i1 }} @llvm.smul.with.overflow.i64(i64 %bytes, i64 %d)
+  %product = extractvalue {{ i64, i1 }} %x, 0
+  %over = extractvalue {{ i64, i1 }} %x, 1
+  %i1 = add i64 %i, 1
+  br i1 %over, label %plain, label %next
+sized:
+  %large = icmp sge i64 %bytes, {LARGE_BYTES}
+  br i1 %large, label %ours, label %plain
+plain:
+  %a = call ptr @weft_np_NewFromDescr(ptr @weft_np_array, ptr %descr, i32 %nd, ptr %dims, ptr null,
+                                      ptr null, i32 0, ptr null)
+  ret ptr %a
+ours:
+  %block = call ptr @weft_alloc(i64 %bytes)
+  %failed = icmp eq ptr %block, null
+  br i1 %failed, label %memory, label %wrap
+memory:
+  call void @Py_DecRef(ptr %descr)
+  %e = call ptr @PyErr_NoMemory()
+  ret ptr null
+wrap:
+  %b = call ptr @weft_np_NewFromDescr(ptr @weft_np_array, ptr %descr, i32 %nd, ptr %dims, ptr null,
+                                      ptr %block, i32 {_NEW_FLAGS}, ptr null)
+  %lost = icmp eq ptr %b, null
+  br i1 %lost, label %undo, label %own
+undo:
+  call void @weft_free(ptr %block)
+  ret ptr null
+own:
+  %flags_p = getelementptr i8, ptr %b, i64 {ARRAY["flags"]}
+  %flags = load i32, ptr %flags_p
+  %owned = or i32 %flags, {_OWNED}
+  store i32 %owned, ptr %flags_p
+  %handler = load ptr, ptr @weft_mem_capsule
+  call void @Py_IncRef(ptr %handler)
+  %handler_p = getelementptr i8, ptr %b, i64 {ARRAY["handler"]}
+  store ptr %handler, ptr %handler_p
+  ret ptr %b
+}}
+"""
