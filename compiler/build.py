@@ -10,7 +10,7 @@ import numpy as np
 from weft.compiler.errors import Origin, WeftError
 from weft.compiler.ir import Graph, Node, is_scalar_constant
 from weft.compiler.ops import get_op
-from weft.compiler.types import DType, Shape, TensorType, Type, dtype_of
+from weft.compiler.types import DType, Shape, Type, dtype_of
 
 __all__ = ["Builder"]
 
@@ -21,6 +21,7 @@ class Builder:
     ``b.add("mul", x, y)`` or, shorter, ``b.mul(x, y)``. Attributes go by keyword. The result type
     is inferred; an ill-typed node raises a `WeftError` with the origin given to the builder.
 
+    >>> from weft.compiler.types import TensorType
     >>> b = Builder("double")
     >>> x = b.param("x", TensorType((3,), dtype_of("f32")))
     >>> y = b.mul(x, b.scalar(2.0, "f32"))

@@ -222,7 +222,7 @@ def _take(names: list[str], name: str) -> bool:
     return False
 
 
-def _terms(d: Dim) -> Iterable[Any]:
+def _terms(d: Dim) -> tuple[Any, ...]:
     return d.terms if isinstance(d, Size) else (((), d),)
 
 

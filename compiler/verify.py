@@ -1,0 +1,109 @@
+"""The rules every graph keeps; checked after each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NoReturn
+
+from weft.compiler.errors import VerifyError, WeftError
+from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.types import Size, TupleType, Type
+
+__all__ = ["verify"]
+
+
+def verify(graph: Graph, after: str | None = None, known: set[Node] | None = None) -> None:
+    """Raise a `VerifyError` if the graph breaks a rule of the IR, naming the pass `after`.
+
+    The rules: names are unique and not empty; every input is a parameter or an earlier node of the
+    same graph; types are what the ops' rules infer; results belong to the graph; symbolic sizes
+    come from parameters. Nodes in `known` were checked before (nodes never change), so their types
+    are not inferred again; nodes that pass are added to it.
+    """
+    known = set() if known is None else known
+    _check_params(graph, after)
+    defined: set[Node] = set(graph.params)
+    for node in graph.nodes:
+        for i in node.inputs:
+            if i not in defined:
+                _undefined(graph, node, i, after)
+        if node in defined:
+            _fail(graph, f"%{node.name} stands twice in the graph", after, node)
+        defined.add(node)
+        if node not in known:
+            _check_node(graph, node, after)
+            known.add(node)
+    _check_names(graph, after)
+    _check_results(graph, defined, after)
+
+
+def _check_params(graph: Graph, after: str | None) -> None:
+    for p in graph.params:
+        if not p.is_param or p.inputs:
+            _fail(graph, f"the parameter %{p.name} is the result of {p.opname}", after)
+
+
+def _check_results(graph: Graph, defined: set[Node], after: str | None) -> None:
+    for r in graph.results:
+        if r not in defined:
+            _fail(graph, f"the result %{r.name} is not in the graph", after, r)
+        if isinstance(r.type, TupleType):
+            _fail(graph, f"the result %{r.name} is a tuple", after, r)
+
+
+def _check_names(graph: Graph, after: str | None) -> None:
+    named = [n for n in (*graph.params, *graph.nodes) if not is_scalar_constant(n)]
+    if len({n.name for n in named}) == len(named) and all(n.name for n in named):
+        return
+    seen: set[str] = set()
+    for n in named:
+        if not n.name:
+            _fail(graph, f"a node of {n.opname} has no name", after, n)
+        if n.name in seen:
+            _fail(graph, f"two nodes are named %{n.name}", after, n)
+        seen.add(n.name)
+
+
+def _check_node(graph: Graph, node: Node, after: str | None) -> None:
+    if node.op is None:
+        _fail(graph, f"the parameter %{node.name} stands among the nodes", after, node)
+    try:
+        type = node.op.infer(tuple([i.type for i in node.inputs]), node.attrs)
+    except WeftError as error:
+        _fail(graph, f"%{node.name} is ill-typed: {error.what}", after, node)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        _fail(graph, f"%{node.name}: operands or attributes do not fit {node.opname} "
+              f"({error.__class__.__name__}: {error})", after, node)
+    if type != node.type:
+        _fail(graph, f"%{node.name} has type {node.type}, its op {node.opname} gives {type}",
+              after, node)
+    symbols = _symbols(type) - set(graph.symbols) if not _static(type) else None
+    if symbols:
+        _fail(graph, f"%{node.name} has the unknown size {min(symbols)} in its type {type}",
+              after, node)
+    for value in node.attrs.values():
+        if isinstance(value, Graph):
+            verify(value, after)
+
+
+def _undefined(graph: Graph, node: Node, operand: Node, after: str | None) -> NoReturn:
+    if operand in graph.nodes:
+        _fail(graph, f"%{node.name} uses %{operand.name} before it is defined", after, node)
+    _fail(graph, f"%{node.name} uses %{operand.name}, which is not in the graph", after, node)
+
+
+def _static(type: Type) -> bool:
+    return all(t.is_static for t in type.elements) if isinstance(type, TupleType) \
+        else type.is_static
+
+
+def _symbols(type: Type) -> set[str]:
+    types: Iterable[Type] = type.elements if isinstance(type, TupleType) else (type,)
+    return {s for t in types for d in t.shape if isinstance(d, Size) for s in d.symbols}  # type: ignore[union-attr]
+
+
+def _fail(graph: Graph, what: str, after: str | None, node: Node | None = None) -> NoReturn:
+    where = f" after the pass {after}" if after else ""
+    raise VerifyError(f"graph @{graph.name} is broken{where}: {what}",
+                      origin=node.origin if node is not None else None,
+                      repair=f"this is a bug in the pass {after}" if after else None)
