@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import TYPE_CHECKING, TypeAlias
 
 from weft.compiler.types import Dim, Shape, Size, row_major_strides
@@ -191,6 +192,10 @@ class Index:
         whole, rest = self._split(by)
         if rest.within(by) or (rest.is_constant and rest.const == 0):
             return whole
+        common = _common_factor(rest, by)
+        if common is not None:
+            g, high, _ = common
+            return whole + high // (by // g)
         return whole + Index(((Quotient(rest, by), 1),))
 
     def __mod__(self, by: Dim) -> Index:
@@ -199,6 +204,10 @@ class Index:
         _, rest = self._split(by)
         if rest.within(by) or (rest.is_constant and rest.const == 0):
             return rest
+        common = _common_factor(rest, by)
+        if common is not None:
+            g, high, low = common
+            return (high % (by // g)) * g + low
         return Index(((Remainder(rest, by), 1),))
 
     def substitute(self, f: Callable[[Atom], Index | None]) -> Index:
@@ -240,6 +249,18 @@ def as_index(x: Index | Axis | Dim | Atom) -> Index:
     if isinstance(x, Axis) and x.extent == 1:
         return Index()
     return Index(((x, 1),))
+
+
+def _common_factor(x: Index, by: Dim) -> tuple[int, Index, Index] | None:
+    """(g, high, low) with x == g*high + low, g dividing `by` and low in [0, g)."""
+    if not isinstance(by, int):
+        return None
+    for g in sorted({gcd(c, by) for _, c in x.terms if isinstance(c, int)}, reverse=True):
+        if 1 < g < by:
+            high, low = x._split(g)
+            if low.within(g) or (low.is_constant and low.const == 0):
+                return g, high, low
+    return None
 
 
 def smaller(a: Index, b: Index) -> Index:

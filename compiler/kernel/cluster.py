@@ -1,0 +1,490 @@
+"""Fusion: which nodes of a graph are computed together in one kernel.
+
+Nodes are visited from the results to the parameters, so that all users of a node have their
+cluster when the node's turn comes. A cluster has axes; it knows at which indices of those axes it
+needs each node (`demand`). A node joins the cluster that needs it where that saves a trip through
+memory and costs no repeated heavy work; otherwise it becomes the root of a cluster of its own, is
+stored, and is read by the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import prod
+
+from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.kernel.expr import Expr, Exprs
+from weft.compiler.kernel.index import Atom, Axis, Index, as_index
+from weft.compiler.kernel.pullback import At, expression, is_pointwise
+from weft.compiler.target import Target
+from weft.compiler.types import DTYPES, Dim
+
+__all__ = ["Cluster", "cluster_graph", "reduced_axes"]
+
+HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
+MAX_READS = 8         # different indices at which one cluster may recompute a light node
+_MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Nodes computed by one kernel.
+
+    `axes` span the roots' elements. Once a reduction has joined, `rows` are the axes that its
+    result keeps and `inner` maps each reduction to the axes it runs over.
+    """
+
+    axes: tuple[Axis, ...]
+    members: list[Node] = field(default_factory=list)
+    roots: dict[Node, At] = field(default_factory=dict)
+    demand: dict[Node, list[At]] = field(default_factory=dict)
+    rows: tuple[Axis, ...] | None = None
+    inner: dict[Node, tuple[Axis, ...]] = field(default_factory=dict)
+    contraction: Node | None = None
+    library: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def rest(self) -> tuple[Axis, ...]:
+        """Axes of the space that are not rows."""
+        rows = self.rows if self.rows is not None else self.axes
+        return tuple(a for a in self.axes if a not in rows)
+
+    @property
+    def reduced(self) -> frozenset[Axis]:
+        """All axes that reductions of the cluster run over."""
+        return frozenset(a for axes in self.inner.values() for a in axes)
+
+    def need(self, node: Node, at: At) -> None:
+        """Note that an element of a node is needed."""
+        known = self.demand.setdefault(node, [])
+        if at not in known:
+            known.append(at)
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """The operand axes that a reduction removes."""
+    if "axes" in node.attrs:
+        return tuple(node.attrs["axes"])
+    return (node.attrs["axis"],)
+
+
+class _Demands:
+    """A `Reader` that only notes which elements are read."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.exprs = Exprs()
+        self.cluster = cluster
+        self._zero = self.exprs.const(0, DTYPES["i64"])
+
+    def read(self, node: Node, at: At, guard: Expr | None = None) -> Expr:
+        if is_scalar_constant(node):
+            return self.exprs.const(node.attrs["value"], node.dtype)
+        if node.opname == "iota":
+            return self.exprs.index(at[node.attrs["axis"]], node.dtype)
+        self.cluster.need(node, at)
+        return self.exprs.load(node.name, at, node.dtype)
+
+    def check(self, node: Node, value: Expr, size: Dim, axis: int) -> None:
+        pass
+
+
+class _Fusion:
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.clusters: list[Cluster] = []
+        self.home: dict[Node, Cluster] = {}         # stored or single-cluster members
+        self.stored: set[Node] = set(graph.results)
+        self.library_users: dict[Node, list[Node]] = {}
+        self._axis = 0
+        for n in graph.nodes:
+            if _is_library(n):
+                for i in n.inputs:
+                    self.stored.add(i)
+                    self.library_users.setdefault(i, []).append(n)
+
+    def run(self) -> list[Cluster]:
+        for node in reversed(self.graph.nodes):
+            if is_scalar_constant(node) or node.opname == "constant":
+                continue
+            needed_by = [k for k in self.clusters if node in k.demand]
+            if needed_by or node in self.stored:
+                self.place(node, needed_by)
+        return self.clusters
+
+    # ---- deciding
+
+    def place(self, node: Node, needed_by: list[Cluster]) -> None:
+        if _is_library(node):
+            self.new_library(node)
+            return
+        stored = node in self.stored
+        if not stored and is_pointwise(node) and (node.kind in ("view", "creation")
+                                                  and node.opname in _MOVES | {"iota"}):
+            if all(self.can_join(node, k) is None for k in needed_by):
+                for k in needed_by:
+                    self.join(node, k)
+                return
+        if len(needed_by) > 1:
+            needed_by = self.merged(needed_by)
+        if len(needed_by) == 1:
+            (k,) = needed_by
+            why_not = self.can_join(node, k)
+            if why_not is None and stored:
+                why_not = self.can_store(node, k)
+            if why_not is None:
+                self.join(node, k)
+                if stored:
+                    k.roots[node] = k.demand[node][0]
+                return
+            k.notes.append(f"%{node.name} is read from memory: {why_not}")
+        elif not stored and is_pointwise(node) and self.is_light(node) \
+                and all(self.can_join(node, k) is None for k in needed_by):
+            for k in needed_by:
+                self.join(node, k)
+            return
+        else:
+            for k in needed_by:
+                k.notes.append(f"%{node.name} is read from memory: {len(needed_by)} kernels use it")
+        self.new_cluster(node)
+
+    def is_light(self, node: Node) -> bool:
+        """Whether computing the node again in every user beats storing and reading it."""
+        assert node.op is not None
+        big = [i for i in node.inputs if i.shape == node.shape and not is_scalar_constant(i)]
+        return node.op.cost < HEAVY and len(big) <= 1
+
+    def can_join(self, node: Node, k: Cluster) -> str | None:
+        """None if the cluster may compute the node itself, else the reason why not."""
+        if k.library:
+            return "a library step takes stored arrays"
+        reads = k.demand[node]
+        if node.kind == "contraction":
+            return self._contraction_joins(node, k, reads)
+        if node.kind == "reduction":
+            return self._reduction_joins(node, k, reads)
+        if not is_pointwise(node):
+            return f"{node.opname} is not pointwise"
+        assert node.op is not None
+        if k.contraction is not None and any(self._in_product(at, k) for at in reads):
+            if node.opname not in _MOVES:
+                return "operands of a matrix product are stored"
+            return None
+        if len(reads) > (1 if node.op.cost >= HEAVY else MAX_READS):
+            return f"it is needed at {len(reads)} different indices"
+        if node.op.cost >= HEAVY and self._repeats(reads[0], k):
+            return "its work would be repeated"
+        if len(k.roots) > 1 and self.depends_on(node.inputs, k):
+            return "that would make the kernels depend on each other"
+        return None
+
+    def _in_product(self, at: At, k: Cluster) -> bool:
+        assert k.contraction is not None
+        inner = frozenset(k.inner[k.contraction])
+        return any(ix.axes & inner for ix in at)
+
+    def _repeats(self, at: At, k: Cluster) -> bool:
+        """Whether the element would be computed again and again by inner loops."""
+        used: frozenset[Axis] = frozenset().union(*(ix.axes for ix in at))
+        rows = k.rows if k.rows is not None else k.axes
+        if used <= frozenset(rows) and k.rows is not None and not (used and k.contraction):
+            return False                            # once a row
+        spaces = [tuple(rows) + inner for inner in k.inner.values()] or [k.axes]
+        for space in spaces:
+            if used <= frozenset(space):
+                missing = [a for a in space if a not in used]
+                if k.rows is None and missing and all(
+                        a in space[len(space) - len(missing):] for a in missing):
+                    return False                    # only outer loops: hoisted
+                return prod(a.extent for a in missing if isinstance(a.extent, int)) > 4
+        return False
+
+    def _reduction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
+        if k.contraction is not None:
+            return "a matrix product has no second reduction"
+        if len(reads) != 1:
+            return f"it is needed at {len(reads)} different indices"
+        rows = _plain_axes(reads[0])
+        if rows is None:
+            return "it is not needed row by row"
+        if k.rows is not None and set(rows) != set(k.rows):
+            return "its rows are not the kernel's rows"
+        if not set(rows) <= set(k.axes):
+            return "its rows are not the kernel's rows"
+        rest = [a for a in k.axes if a not in rows]
+        source = node.inputs[0].shape
+        extents = [source[a] for a in reduced_axes(node)]
+        if rest and [d for d in extents if d != 1] != [a.extent for a in rest]:
+            return "it reduces other axes than the kernel's inner ones"
+        if rest and not self._row_fits(extents, node.inputs[0].dtype.itemsize):
+            return "a row does not fit the cache"
+        if k.rows is None and rest and k.inner:
+            return "its rows are not the kernel's rows"
+        if len(k.roots) > 1 and self.depends_on(node.inputs, k):
+            return "that would make the kernels depend on each other"
+        if not rest and k.rows is None and self._heavy_epilogue(node, k):
+            return "the work behind it is spread better over a kernel of its own"
+        return None
+
+    def _heavy_epilogue(self, node: Node, k: Cluster) -> bool:
+        return False
+
+    def _row_fits(self, extents: Iterable[Dim], itemsize: int) -> bool:
+        n = prod(d for d in extents if isinstance(d, int))
+        return n * itemsize <= self.target.l2_bytes // 2
+
+    def _contraction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
+        if k.inner or len(reads) != 1:
+            return "the kernel has a reduction already" if k.inner else \
+                "it is needed at several indices"
+        rows = _plain_axes(reads[0])
+        if rows is None or rows != tuple(a for a in k.axes if a.extent != 1):
+            return "it is needed in another order of axes"
+        if len(k.roots) > 1 and self.depends_on(node.inputs, k):
+            return "that would make the kernels depend on each other"
+        return None
+
+    def can_store(self, node: Node, k: Cluster) -> str | None:
+        """None if the cluster can also store the node, else the reason why not."""
+        (at,) = k.demand[node][:1]
+        if len(k.demand[node]) != 1:
+            return "it is stored and needed at several indices"
+        axes = _plain_axes(at)
+        whole = set(k.axes if k.rows is None else k.rows) if node.kind == "reduction" else None
+        if axes is None or set(axes) not in ([whole] if whole is not None
+                                             else [set(k.axes), set(k.rows or k.axes)]):
+            return "it is stored, and does not span the kernel's space"
+        outside = [u for u in self.graph.users[node] if u not in k.members]
+        if any(self.reaches(u, k) for u in outside):
+            return "it is stored for a kernel that this one depends on"
+        return None
+
+    # ---- dependence between clusters
+
+    def depends_on(self, nodes: Iterable[Node], k: Cluster) -> bool:
+        """Whether computing the nodes needs anything that the cluster stores."""
+        members = set(k.members)
+        seen: set[Node] = set()
+        stack = list(nodes)
+        while stack:
+            n = stack.pop()
+            if n in members:
+                return True
+            if n in seen or n.is_param:
+                continue
+            seen.add(n)
+            stack.extend(n.inputs)
+            home = self.home.get(n)
+            if home is not None:
+                stack.extend(m for m in home.members if m not in seen)
+        return False
+
+    def reaches(self, user: Node, k: Cluster) -> bool:
+        """Whether the cluster depends on the kernel that computes `user`."""
+        home = self.home.get(user)
+        group = set(home.members) if home is not None else {user}
+        if home is k:
+            return False
+        seen: set[Node] = set()
+        stack = [i for m in k.members for i in m.inputs if i not in k.members]
+        while stack:
+            n = stack.pop()
+            if n in group:
+                return True
+            if n in seen or n.is_param:
+                continue
+            seen.add(n)
+            stack.extend(n.inputs)
+            other = self.home.get(n)
+            if other is not None and other is not k:
+                stack.extend(m for m in other.members if m not in seen)
+        return False
+
+    # ---- changing clusters
+
+    def merged(self, clusters: list[Cluster]) -> list[Cluster]:
+        """The clusters with those over one space made one, where they are independent."""
+        out: list[Cluster] = []
+        for k in clusters:
+            for other in out:
+                if self.merge(other, k):
+                    break
+            else:
+                out.append(k)
+        return out
+
+    def merge(self, a: Cluster, b: Cluster) -> bool:
+        """Make `b` part of `a` if both run over the same rows and neither needs the other."""
+        if a.library or b.library or a.contraction or b.contraction:
+            return False
+        mapping = _match(a, b)
+        if mapping is None:
+            return False
+        inputs = [i for m in b.members for i in m.inputs if i not in b.members]
+        others = [i for m in a.members for i in m.inputs if i not in a.members]
+        if self.depends_on(inputs, a) or self.depends_on(others, b):
+            return False
+        new_axes, axis_map = mapping
+
+        def swap(atom: Atom) -> Index | None:
+            return as_index(axis_map[atom]) if isinstance(atom, Axis) and atom in axis_map else None
+
+        if len(new_axes) > len(a.axes) or a.rows is None:
+            a.axes, rows = new_axes, b.rows
+            a.rows = a.rows if a.rows is not None else \
+                tuple(axis_map.get(x, x) for x in rows) if rows is not None else None
+        a.members += [m for m in b.members if m not in a.members]
+        for node, at in b.roots.items():
+            a.roots[node] = tuple(ix.substitute(swap) for ix in at)
+        for node, reads in b.demand.items():
+            for at in reads:
+                a.need(node, tuple(ix.substitute(swap) for ix in at))
+        for node, axes in b.inner.items():
+            a.inner[node] = tuple(axis_map.get(x, x) for x in axes)
+        a.notes += b.notes
+        self.clusters.remove(b)
+        for m in b.members:
+            if self.home.get(m) is b:
+                self.home[m] = a
+        return True
+
+    def join(self, node: Node, k: Cluster) -> None:
+        """Compute the node inside the cluster."""
+        if node.kind in ("reduction", "contraction"):
+            rows = tuple(_plain_axes(k.demand[node][0]) or ())
+            if k.rows is None:
+                k.rows = rows
+            if node.kind == "contraction":
+                k.contraction = node
+        k.members.append(node)
+        self.home.setdefault(node, k)
+        self.follow(node, k)
+
+    def follow(self, node: Node, k: Cluster) -> None:
+        """Note what the cluster now needs of the node's inputs."""
+        reader = _Demands(k)
+        for at in list(k.demand[node]):
+            if node.kind == "reduction":
+                self._follow_reduction(node, k, at, reader)
+            elif node.kind == "contraction":
+                self._follow_contraction(node, k, at, reader)
+            else:
+                expression(reader, node, at)
+
+    def _follow_reduction(self, node: Node, k: Cluster, at: At, reader: _Demands) -> None:
+        source, removed = node.inputs[0], reduced_axes(node)
+        if node not in k.inner:
+            extents = [source.shape[a] for a in removed]
+            same = [a for a in k.rest] or next(
+                (list(v) for n, v in k.inner.items()
+                 if [x.extent for x in v] == [d for d in extents if d != 1]), None)
+            axes = same if same is not None else \
+                [self.axis(d) for d in extents if d != 1]
+            k.inner[node] = tuple(axes)
+        reader.read(source, reduction_index(node, at, k.inner[node]))
+
+    def _follow_contraction(self, node: Node, k: Cluster, at: At, reader: _Demands) -> None:
+        a, b = node.inputs
+        if node not in k.inner:
+            k.inner[node] = tuple(self.axis(a.shape[i]) for i in node.attrs["contract"][0])
+        for operand, index in zip((a, b), contraction_indices(node, at, k.inner[node])):
+            reader.read(operand, index)
+
+    def axis(self, extent: Dim) -> Axis:
+        self._axis += 1
+        return Axis(f"a{self._axis}", extent)
+
+    def new_cluster(self, node: Node) -> None:
+        """A cluster rooted at the node: in one that runs over the same space, if it fits."""
+        axes = tuple(self.axis(d) for d in node.shape)
+        k = Cluster(axes=tuple(a for a in axes if a.extent != 1))
+        at = tuple(as_index(a) for a in axes)
+        k.need(node, at)
+        k.roots[node] = at
+        self.clusters.append(k)
+        self.join(node, k)
+
+    def new_library(self, node: Node) -> None:
+        k = Cluster(axes=(), library=True, members=[node], roots={node: ()})
+        self.clusters.append(k)
+        self.home[node] = k
+
+
+def _is_library(node: Node) -> bool:
+    return node.kind in ("sort", "scan") or node.opname == "searchsorted"
+
+
+def _plain_axes(at: At) -> tuple[Axis, ...] | None:
+    """The axes of an index that is nothing but different axes (and constant 0)."""
+    axes = []
+    for ix in at:
+        if ix.is_constant and ix.const == 0:
+            continue
+        axis = ix.as_axis
+        if axis is None:
+            return None
+        axes.append(axis)
+    return tuple(axes) if len(set(axes)) == len(axes) else None
+
+
+def _match(a: Cluster, b: Cluster) -> tuple[tuple[Axis, ...], dict[Axis, Axis]] | None:
+    """How b's axes become a's: over the same space, or one over the rows of the other."""
+    a_rows, b_rows = a.rows or a.axes, b.rows or b.axes
+    if [x.extent for x in a_rows] != [x.extent for x in b_rows]:
+        return None
+    mapping = dict(zip(b_rows, a_rows))
+    a_rest, b_rest = a.rest, b.rest
+    if a_rest and b_rest:
+        if [x.extent for x in a_rest] != [x.extent for x in b_rest]:
+            return None
+        mapping.update(zip(b_rest, a_rest))
+        return a.axes, mapping
+    if b_rest and a.rows is None and b.rows is not None:
+        return (*a.axes, *b_rest), mapping
+    if a_rest and b.rows is None and a.rows is not None:
+        return a.axes, mapping
+    if a_rest or b_rest:
+        return None
+    a_inner = {tuple(x.extent for x in v): v for v in a.inner.values()}
+    for axes in b.inner.values():
+        same = a_inner.get(tuple(x.extent for x in axes))
+        if same is not None:
+            mapping.update(zip(axes, same))
+    return a.axes, mapping
+
+
+def reduction_index(node: Node, at: At, inner: tuple[Axis, ...]) -> At:
+    """Where a reduction reads its operand, given its result's index and its inner axes."""
+    removed = reduced_axes(node)
+    kept, turns = iter(at), iter(inner)
+    out = []
+    for a, d in enumerate(node.inputs[0].shape):
+        out.append(next(kept) if a not in removed else
+                   Index() if d == 1 else as_index(next(turns)))
+    return tuple(out)
+
+
+def contraction_indices(node: Node, at: At, inner: tuple[Axis, ...]) -> tuple[At, At]:
+    """Where a dot_general reads both operands."""
+    a, b = node.inputs
+    (ca, cb), (ba, bb) = node.attrs["contract"], node.attrs["batch"]
+    batch, free = at[:len(ba)], iter(at[len(ba):])
+    out = []
+    for operand, contracted, batched in ((a, ca, ba), (b, cb, bb)):
+        index: list[Index] = []
+        for i in range(len(operand.shape)):
+            if i in contracted:
+                index.append(as_index(inner[contracted.index(i)]))
+            elif i in batched:
+                index.append(batch[batched.index(i)])
+            else:
+                index.append(next(free))
+        out.append(tuple(index))
+    return out[0], out[1]
+
+
+def cluster_graph(graph: Graph, target: Target) -> list[Cluster]:
+    """The clusters of a graph; every node that is stored is a root of one of them."""
+    return _Fusion(graph, target).run()

@@ -1,0 +1,226 @@
+"""From an optimised graph to a program of kernels: fuse, construct, order, plan memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.kernel.cluster import Cluster, cluster_graph
+from weft.compiler.kernel.construct import construct, expr_cost
+from weft.compiler.kernel.index import Index, as_index
+from weft.compiler.kernel.ir import Buffer, Kernel, Library, Program, Stage, Step, Store
+from weft.compiler.kernel.expr import Exprs
+from weft.compiler.kernel.index import Axis
+from weft.compiler.kernel.plan import plan_memory
+from weft.compiler.target import Target
+from weft.compiler.types import Dim, Size, TensorType
+
+__all__ = ["build_program"]
+
+
+def build_program(graph: Graph, target: Target) -> Program:
+    """The program that computes a graph on a target."""
+    clusters = _ordered(graph, cluster_graph(graph, target))
+    names = _Names(graph)
+    steps = [_step(k, names, i) for i, k in enumerate(clusters)]
+    copies, results = _results(graph, names)
+    steps += copies
+    program = Program(graph.name, tuple(names.buffers.values()), tuple(steps), tuple(results),
+                      0, graph.symbols)
+    return plan_memory(program)
+
+
+class _Names:
+    """Program buffers of a graph: parameters, constants, results, temporaries."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.buffers: dict[str, Buffer] = {}
+        self.results: dict[Node, int] = {}
+        for i, r in enumerate(graph.results):
+            if not r.is_param and r.opname != "constant":
+                self.results.setdefault(r, i)
+        for i, p in enumerate(graph.params):
+            self.buffers[p.name] = Buffer(p.name, p.tensor, "param", i)
+        for n in graph.nodes:
+            if n.opname == "constant" and not is_scalar_constant(n):
+                self.buffers[n.name] = Buffer(n.name, n.tensor, "constant", value=n.attrs["value"])
+
+    def of(self, node: Node) -> str:
+        """The buffer that holds a stored node."""
+        if node.name not in self.buffers:
+            at = self.results.get(node, -1)
+            kind = "result" if at >= 0 else "temp"
+            self.buffers[node.name] = Buffer(node.name, node.tensor, kind, at)
+        return node.name
+
+
+def _ordered(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
+    """Clusters after those whose results they need, else in the graph's order."""
+    home = {r: k for k in clusters for r in k.roots}
+    position = {n: i for i, n in enumerate(graph.nodes)}
+    out: list[Cluster] = []
+    state: dict[int, int] = {}
+
+    def needs(k: Cluster) -> Iterable[Cluster]:
+        members = set(k.members)
+        inputs = {i for m in k.members for i in m.inputs if i not in members or k.library}
+        inputs |= {n for n in k.demand if n not in members}
+        return (home[i] for i in sorted((i for i in inputs if i in home), key=position.__getitem__)
+                if home[i] is not k)
+
+    def visit(k: Cluster) -> None:
+        if state.get(id(k)) == 2:
+            return
+        assert state.get(id(k)) != 1, "clusters depend on each other"
+        state[id(k)] = 1
+        for other in needs(k):
+            visit(other)
+        state[id(k)] = 2
+        out.append(k)
+
+    for k in sorted(clusters, key=lambda k: min(position[r] for r in k.roots)):
+        visit(k)
+    return out
+
+
+def _step(k: Cluster, names: _Names, number: int) -> Step:
+    if k.library:
+        return _library_step(k, names, number)
+    kernel = construct(k)
+    by_name = {n.name: n for n in (*k.demand, *k.roots)}
+    buffers = tuple(names.of(by_name[n]) for n, _ in kernel.buffers)
+    members = [m for m in reversed(k.members)]
+    heavy = next((m.opname for m in members if m.kind in ("contraction", "reduction")), None)
+    name = f"k{number}_{heavy or members[-1].opname}".replace(".", "_")
+    return Step(_canonical(kernel), buffers, name, tuple(m.opname for m in members),
+                tuple(dict.fromkeys(m.origin for m in members if m.origin)),
+                tuple(dict.fromkeys(k.notes)), _flops(kernel), _bytes(kernel))
+
+
+def _library_step(k: Cluster, names: _Names, number: int) -> Step:
+    (node,) = k.members
+    buffers = [(f"b{i}", x.tensor) for i, x in enumerate(node.inputs)]
+    out = f"b{len(buffers)}"
+    library = Library(node.opname, tuple(sorted(node.attrs.items())),
+                      (*buffers, (out, node.tensor)), (out,))
+    program = (*(_constant_or(names, i) for i in node.inputs), names.of(node))
+    return Step(library, program, f"k{number}_{node.opname}", (node.opname,),
+                (node.origin,) if node.origin else (), (), 0.0,
+                float(sum(_known(t.nbytes) for _, t in library.buffers)))
+
+
+def _constant_or(names: _Names, node: Node) -> str:
+    if is_scalar_constant(node):
+        name = f"const{len(names.buffers)}"
+        names.buffers[name] = Buffer(name, node.tensor, "constant", value=node.attrs["value"])
+        return name
+    return names.of(node)
+
+
+def _canonical(kernel: Kernel) -> Kernel:
+    """Buffers and axes renamed by position, so that equal kernels are equal text."""
+    rename = {n: f"b{i}" for i, (n, _) in enumerate(kernel.buffers)}
+    letters: dict[Axis, Axis] = {}
+    for a in (*kernel.axes, *(a for s in kernel.stages for a in s.axes)):
+        letters.setdefault(a, Axis(_axis_name(len(letters)), a.extent))
+    swap = _Renamer(rename, letters)
+    return Kernel(tuple(letters[a] for a in kernel.axes), tuple(map(swap.stage, kernel.stages)),
+                  tuple((rename[n], t) for n, t in kernel.buffers),
+                  tuple(rename[n] for n in kernel.outputs), kernel.scratch)
+
+
+def _axis_name(i: int) -> str:
+    return "ijklmnopqrst"[i] if i < 12 else f"i{i}"
+
+
+class _Renamer:
+    def __init__(self, buffers: dict[str, str], axes: dict[Axis, Axis]) -> None:
+        self.buffers = buffers
+        self.axes = axes
+        self._exprs: dict[object, object] = {}
+
+    def atom(self, atom: object) -> Index | None:
+        from weft.compiler.kernel.index import Value
+        if isinstance(atom, Axis):
+            return as_index(self.axes.get(atom, atom))
+        if isinstance(atom, Value):
+            return as_index(Value(self.expr(atom.expr), atom.below))
+        return None
+
+    def index(self, index: tuple[Index, ...]) -> tuple[Index, ...]:
+        return tuple(ix.substitute(self.atom) for ix in index)
+
+    def expr(self, e):  # type: ignore[no-untyped-def]
+        if e not in self._exprs:
+            what = self.buffers.get(e.what, e.what) if e.kind == "load" else e.what
+            self._exprs[e] = replace(e, what=what, args=tuple(map(self.expr, e.args)),
+                                     index=self.index(e.index))
+        return self._exprs[e]
+
+    def stage(self, s: Stage) -> Stage:
+        return Stage(tuple(self.axes[a] for a in s.axes),
+                     tuple(replace(r, value=self.expr(r.value)) for r in s.reduces),
+                     tuple(Store(self.buffers.get(w.buffer, w.buffer), self.index(w.index),
+                                 self.expr(w.value)) for w in s.stores),
+                     tuple(replace(c, value=self.expr(c.value)) for c in s.checks))
+
+
+def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
+    """Result buffers; a parameter or constant that is returned is copied."""
+    steps: list[Step] = []
+    results: list[str] = []
+    copied: dict[Node, str] = {}
+    for i, r in enumerate(graph.results):
+        if not r.is_param and r.opname != "constant":
+            results.append(names.of(r))
+            continue
+        if r not in copied:
+            copied[r] = name = f"result{i}"
+            names.buffers[name] = Buffer(name, r.tensor, "result", i)
+            steps.append(_copy_step(r, name, names))
+        results.append(copied[r])
+    return steps, results
+
+
+def _copy_step(node: Node, result: str, names: _Names) -> Step:
+    axes = tuple(Axis(_axis_name(i), d) for i, d in enumerate(node.shape))
+    at = tuple(as_index(a) for a in axes)
+    exprs = Exprs()
+    value = exprs.const(node.attrs["value"], node.dtype) if is_scalar_constant(node) \
+        else exprs.load("b0", at, node.dtype)
+    source = () if is_scalar_constant(node) else (("b0", node.tensor),)
+    kernel = Kernel(tuple(a for a in axes if a.extent != 1),
+                    (Stage((), (), (Store("b1", at, value),)),),
+                    (*source, ("b1", node.tensor)), ("b1",))
+    bound = (result,) if is_scalar_constant(node) else (names.of(node), result)
+    return Step(kernel, bound, f"copy_{result}", ("copy",), (), ("a result that is an argument or "
+                "constant is copied",), 0.0, 2.0 * _known(node.tensor.nbytes))
+
+
+# ---- figures for explain
+
+def _known(d: Dim) -> int:
+    return d if not isinstance(d, Size) else d.evaluate(dict.fromkeys(d.symbols, 1))
+
+
+def _flops(kernel: Kernel) -> float:
+    rows = _known(kernel.rows)
+    total = 0.0
+    for stage in kernel.stages:
+        turns = rows
+        for a in stage.axes:
+            turns *= _known(a.extent) if not isinstance(a.extent, Index) else 1
+        from weft.compiler.kernel.expr import walk
+        work = sum(expr_cost(e) for e in walk(*stage.roots)) + len(stage.reduces)
+        total += work * turns
+    return total
+
+
+def _bytes(kernel: Kernel) -> float:
+    return float(sum(_known(t.nbytes) for _, t in kernel.buffers))
+
+
+def tensor_bytes(t: TensorType) -> Dim:
+    """Bytes of a contiguous array of the type."""
+    return t.nbytes

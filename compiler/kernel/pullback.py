@@ -1,0 +1,197 @@
+"""Which elements of its inputs an element of a node is computed from.
+
+`expression(build, node, index)` writes the element of `node` at `index` as a scalar expression
+over its inputs' elements. Views turn into index arithmetic, so they cost nothing in a kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from weft.compiler.ir import Node
+from weft.compiler.kernel.expr import Expr, Exprs
+from weft.compiler.kernel.index import Index, Value, as_index, linearize, unravel
+from weft.compiler.types import DTYPES, Dim
+
+__all__ = ["POINTWISE", "At", "Reader", "expression", "is_pointwise"]
+
+At: TypeAlias = tuple[Index, ...]
+_I64 = DTYPES["i64"]
+_BOOL = DTYPES["bool"]
+
+
+class Reader(Protocol):
+    """What a rule needs: the expressions' maker, the elements of inputs, and index checks."""
+
+    exprs: Exprs
+
+    def read(self, node: Node, at: At, guard: Expr | None = None) -> Expr:
+        """The element of `node` at `at`; only read where the guard is true."""
+
+    def check(self, node: Node, value: Expr, size: Dim, axis: int) -> None:
+        """Note that the index `value` must lie in [-size, size)."""
+
+
+Rule: TypeAlias = Callable[[Reader, Node, At, Expr | None], Expr]
+
+
+def is_pointwise(node: Node) -> bool:
+    """Whether each element is an expression over single elements of the inputs."""
+    return node.kind == "elementwise" or node.opname in POINTWISE
+
+
+def expression(reader: Reader, node: Node, at: At, guard: Expr | None = None) -> Expr:
+    """The element of a pointwise node at an index."""
+    if node.kind == "elementwise":
+        args = [reader.read(i, at if i.shape else (), guard) for i in node.inputs]
+        return reader.exprs.apply(node.opname, node.dtype, *args)
+    return POINTWISE[node.opname](reader, node, at, guard)
+
+
+def _broadcast(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    (x,) = n.inputs
+    index = tuple(Index() if d == 1 else at[a] for d, a in zip(x.shape, n.attrs["dims"]))
+    return r.read(x, index, guard)
+
+
+def _reshape(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    (x,) = n.inputs
+    return r.read(x, reshape_index(at, n.shape, x.shape), guard)
+
+
+def reshape_index(at: At, shape: tuple[Dim, ...], source: tuple[Dim, ...]) -> At:
+    """The index into `source` of the element at `at` of its reshape to `shape`."""
+    return _regroup(at, shape, source) or unravel(linearize(at, shape), source)
+
+
+def _regroup(at: At, shape: tuple[Dim, ...], source: tuple[Dim, ...]) -> At | None:
+    """Axes that the reshape keeps, or only adds or removes at size 1, carry over as they are."""
+    kept = [ix for ix, d in zip(at, shape) if d != 1]
+    if [d for d in shape if d != 1] != [d for d in source if d != 1]:
+        return None
+    it = iter(kept)
+    return tuple(Index() if d == 1 else next(it) for d in source)
+
+
+def _transpose(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    index: list[Index] = [Index()] * len(at)
+    for i, p in enumerate(n.attrs["perm"]):
+        index[p] = at[i]
+    return r.read(n.inputs[0], tuple(index), guard)
+
+
+def _reverse(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    axes = n.attrs["axes"]
+    return r.read(n.inputs[0], tuple(
+        as_index(n.shape[a] - 1) - ix if a in axes else ix for a, ix in enumerate(at)), guard)
+
+
+def _slice(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    bounds: Mapping[str, Any] = n.attrs
+    return r.read(n.inputs[0], tuple(
+        ix * st + lo for ix, lo, st in zip(at, bounds["start"], bounds["stride"])), guard)
+
+
+def _inside(r: Reader, ix: Index, lo: Dim, hi: Dim, size: Dim) -> list[Expr]:
+    """The conditions, where not known to hold, that lo <= ix < hi for ix in [0, size)."""
+    ex, out = r.exprs, []
+    if lo != 0:
+        out.append(ex.apply("ge", _BOOL, ex.index(ix - lo, _I64), ex.const(0, _I64)))
+    if hi != size:
+        out.append(ex.apply("lt", _BOOL, ex.index(ix - hi, _I64), ex.const(0, _I64)))
+    return out
+
+
+def _all(r: Reader, conditions: list[Expr]) -> Expr | None:
+    out: Expr | None = None
+    for c in conditions:
+        out = c if out is None else r.exprs.apply("and", _BOOL, out, c)
+    return out
+
+
+def _pad(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    x, value = n.inputs
+    conditions: list[Expr] = []
+    for ix, lo, d, total in zip(at, n.attrs["low"], x.shape, n.shape):
+        conditions += _inside(r, ix, lo, lo + d, total)
+    inside = _all(r, conditions)
+    index = tuple(ix - lo for ix, lo in zip(at, n.attrs["low"]))
+    if inside is None:
+        return r.read(x, index, guard)
+    both = inside if guard is None else r.exprs.apply("and", _BOOL, guard, inside)
+    return r.exprs.apply("select", n.dtype, inside, r.read(x, index, both),
+                         r.read(value, (), guard))
+
+
+def _concatenate(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    axis, total = n.attrs["axis"], n.shape[n.attrs["axis"]]
+    out: Expr | None = None
+    offset: Dim = total
+    for x in reversed(n.inputs):
+        offset = offset - x.shape[axis]
+        if x.shape[axis] == 0:
+            continue
+        conditions = _inside(r, at[axis], offset, offset + x.shape[axis], total)
+        own = _all(r, conditions)
+        both = own if guard is None else guard if own is None \
+            else r.exprs.apply("and", _BOOL, guard, own)
+        value = r.read(x, (*at[:axis], at[axis] - offset, *at[axis + 1:]), both)
+        if out is None:
+            out = value
+        else:
+            begins_after = r.exprs.apply(
+                "lt", _BOOL, r.exprs.index(at[axis] - (offset + x.shape[axis]), _I64),
+                r.exprs.const(0, _I64))
+            out = r.exprs.apply("select", n.dtype, begins_after, value, out)
+    assert out is not None, "concatenate has an operand that is not empty"
+    return out
+
+
+def _constant(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    return r.exprs.const(n.attrs["value"], n.dtype)
+
+
+def _iota(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    return r.exprs.index(at[n.attrs["axis"]], n.dtype)
+
+
+def _gather(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    x, *indices = n.inputs
+    position, rank = n.attrs["position"], len(indices[0].shape)
+    where = at[position:position + rank]
+    rest = iter(at[:position] + at[position + rank:])
+    picked = {}
+    for axis, i in zip(n.attrs["axes"], indices):
+        picked[axis] = _bounded(r, n, r.read(i, where, guard), x.shape[axis], axis)
+    return r.read(x, tuple(picked[a] if a in picked else next(rest)
+                           for a in range(len(x.shape))), guard)
+
+
+def _bounded(r: Reader, n: Node, i: Expr, size: Dim, axis: int) -> Index:
+    """A run-time index brought into [0, size) by the gather's mode."""
+    ex = r.exprs
+    if i.kind == "index" and i.index[0].within(size):
+        return i.index[0]
+    zero = ex.const(0, _I64)
+    count = ex.index(as_index(size), _I64)
+    if n.attrs["mode"] == "clip":
+        last = ex.index(as_index(size - 1), _I64)
+        i = ex.apply("maximum", _I64, ex.apply("minimum", _I64, i, last), zero)
+    elif n.attrs["mode"] == "wrap":
+        i = ex.apply("remainder", _I64, i, count)
+    else:
+        r.check(n, i, size, axis)
+        negative = ex.apply("lt", _BOOL, i, zero)
+        i = ex.apply("select", _I64, negative, ex.apply("add", _I64, i, count), i)
+        # the check only notes the error; the read must stay inside the array all the same
+        last = ex.index(as_index(size - 1), _I64)
+        i = ex.apply("maximum", _I64, ex.apply("minimum", _I64, i, last), zero)
+    return as_index(Value(i, size))
+
+
+POINTWISE: dict[str, Rule] = {
+    "broadcast_in_dim": _broadcast, "reshape": _reshape, "transpose": _transpose,
+    "reverse": _reverse, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
+    "constant": _constant, "iota": _iota, "gather": _gather,
+}
