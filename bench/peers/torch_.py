@@ -1,0 +1,118 @@
+"""PyTorch, eager and through torch.compile, on tensors without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.kernels import EPSILON, HALF_SQRT, RATE, VOLATILITY
+from bench.peers.base import Peer
+from bench.workloads import Workload
+
+
+class Torch(Peer):
+    """Eager, or with variant ``compile`` the same functions under ``torch.compile``."""
+
+    distributions = ("torch", "numpy")
+
+    def __init__(self, variant: str = "") -> None:
+        super().__init__(variant)
+        torch.set_grad_enabled(False)
+
+    def build(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
+        kernel = self.kernel(workload)
+        if kernel is None or self.variant != "compile":
+            return kernel
+        torch.compiler.reset()  # or a second shape would compile for dynamic shapes
+        return torch.compile(kernel, dynamic=False)
+
+    def arguments(self, workload: Workload, inputs: Sequence[np.ndarray]) -> list[Any]:
+        return [torch.from_numpy(x) for x in inputs]
+
+    def numpy(self, result: Any) -> np.ndarray:
+        return result.numpy()
+
+    def threads(self) -> int | None:
+        return torch.get_num_threads()
+
+
+PEER = Torch
+
+
+def gelu(x: Tensor, b: Tensor) -> Tensor:
+    return F.gelu(x + b, approximate="tanh")
+
+
+def black_scholes(price: Tensor, strike: Tensor, years: Tensor) -> tuple[Tensor, Tensor]:
+    spread = VOLATILITY * torch.sqrt(years)
+    d1 = (torch.log(price / strike) + (RATE + 0.5 * VOLATILITY * VOLATILITY) * years) / spread
+    d2 = d1 - spread
+    cdf1 = 0.5 * (1 + torch.erf(d1 * HALF_SQRT))
+    cdf2 = 0.5 * (1 + torch.erf(d2 * HALF_SQRT))
+    discounted = strike * torch.exp(-RATE * years)
+    return price * cdf1 - discounted * cdf2, discounted * (1 - cdf2) - price * (1 - cdf1)
+
+
+def softmax(x: Tensor) -> Tensor:
+    return F.softmax(x, dim=-1)
+
+
+def layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return F.layer_norm(x, (x.shape[-1],), scale, shift, EPSILON)
+
+
+def sum_rows(x: Tensor) -> Tensor:
+    return x.sum(dim=1)
+
+
+def sum_columns(x: Tensor) -> Tensor:
+    return x.sum(dim=0)
+
+
+def sum_all(x: Tensor) -> Tensor:
+    return x.sum()
+
+
+def variance_rows(x: Tensor) -> Tensor:
+    return x.var(dim=1, correction=0)
+
+
+def variance_all(x: Tensor) -> Tensor:
+    return x.var(correction=0)
+
+
+def pairwise(x: Tensor, y: Tensor) -> Tensor:
+    return torch.cdist(x, y)
+
+
+def logsumexp(x: Tensor) -> Tensor:
+    return torch.logsumexp(x, dim=-1)
+
+
+def cosine(x: Tensor, y: Tensor) -> Tensor:
+    return F.cosine_similarity(x, y, dim=-1)
+
+
+def matmul(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w
+
+
+def matmul_gelu(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return F.gelu(torch.addmm(b, x, w), approximate="tanh")
+
+
+def mlp(
+    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, w3: Tensor, b3: Tensor
+) -> Tensor:
+    h = torch.relu(torch.addmm(b1, x, w1))
+    h = torch.relu(torch.addmm(b2, h, w2))
+    return torch.addmm(b3, h, w3)
+
+
+def multiply_add(x: Tensor, y: Tensor) -> Tensor:
+    return x * y + y

@@ -1,0 +1,135 @@
+"""One peer in a process of its own: reads one JSON command a line, answers one JSON line each.
+
+``python -m bench.worker PEER`` first answers with what the peer is, or why it cannot run. Then::
+
+    {"cmd": "load", "workload": NAME, "reference": FILE}   build, first call, check of the answer
+    {"cmd": "time", "budget": SECONDS}                     median seconds of a call
+    {"cmd": "drop"}                                        forget the workload
+
+Whatever the libraries print goes to stderr; the answers have the pipe to themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from timeit import Timer
+from typing import Any, TextIO
+
+import numpy as np
+
+from bench import peers, workloads
+from bench.peers.base import Peer
+
+BATCH_SECONDS = 2e-4  # calls shorter than this are timed several at once
+
+
+class Session:
+    """The commands, over one peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.timer: Timer | None = None
+
+    def load(self, workload: str, reference: str) -> dict[str, Any]:
+        """Build the workload's call; time from nothing to its first result; check the answer."""
+        spec = workloads.BY_NAME[workload]
+        inputs = spec.make_inputs()
+        started = time.perf_counter()
+        call = self.peer.build(spec, inputs)
+        if call is None:
+            return {"ok": False, "left_out": f"no {spec.kernel} here"}
+        args = self.peer.arguments(spec, inputs)
+        result = self.peer.sync(call(*args))
+        first = time.perf_counter() - started
+        names = {f"a{i}": arg for i, arg in enumerate(args)}
+        statement = self.peer.statement.format(args=", ".join(names))
+        self.timer = Timer(statement, globals={"call": call, "sync": self.peer.sync, **names})
+        return {"ok": True, "first": first, **self._check(spec, result, reference)}
+
+    def _check(self, spec: workloads.Workload, result: Any, reference: str) -> dict[str, Any]:
+        parts = result if isinstance(result, tuple | list) else (result,)
+        got = [self.peer.numpy(part) for part in parts]
+        with np.load(reference) as stored:
+            wanted = [stored[name] for name in sorted(stored)]
+        errors = [_error(spec, g, w) for g, w in zip(got, wanted)]
+        right = len(got) == len(wanted) and all(used <= 1 for used, _ in errors)
+        if self.peer.keeps_dtype:
+            right = right and all(str(g.dtype) == spec.dtype for g in got)
+        return {"right": right, "tolerance_used": max(used for used, _ in errors),
+                "max_error": max(error for _, error in errors),
+                "dtypes": [str(g.dtype) for g in got]}
+
+    def time(self, budget: float) -> dict[str, Any]:
+        """The median time of a call, over calls that together take about ``budget`` seconds."""
+        assert self.timer is not None, "load comes first"
+        once = min(self.timer.timeit(1) for _ in range(2))  # also warms the caches
+        batch = max(1, round(BATCH_SECONDS / max(once, 1e-9)))
+        self.timer.timeit(batch)
+        samples: list[float] = []
+        end = time.perf_counter() + budget
+        while len(samples) < 3 or time.perf_counter() < end:
+            samples.append(self.timer.timeit(batch) / batch)
+        return {"ok": True, "seconds": statistics.median(samples), "samples": len(samples)}
+
+    def drop(self) -> dict[str, Any]:
+        """Forget the workload and its arrays."""
+        self.timer = None
+        gc.collect()
+        return {"ok": True}
+
+
+def _error(spec: workloads.Workload, got: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
+    """How much of the tolerance is used (right: at most 1), and the largest absolute error."""
+    if got.shape != wanted.shape:
+        return float("inf"), float("inf")
+    distance = np.abs(got.astype(np.float64) - wanted)
+    used = np.max(distance / (spec.atol + spec.rtol * np.abs(wanted)))
+    return float(np.nan_to_num(used, nan=np.inf)), float(np.max(distance))
+
+
+def describe(error: BaseException) -> str:
+    """An error in a line, without this machine's paths."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return re.sub(r"(?:/[\w.+-]+)+/", "", text)[:300]
+
+
+def private_pipe() -> TextIO:
+    """The real stdout for the answers; anything else that prints goes to stderr from now on."""
+    pipe = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return pipe
+
+
+def serve(name: str, pipe: TextIO) -> None:
+    """Answer commands until stdin ends."""
+    def answer(reply: dict[str, Any]) -> None:
+        pipe.write(json.dumps(reply) + "\n")
+
+    try:
+        peer = peers.BY_NAME[name].load()
+        session = Session(peer)
+        versions = {"python": platform.python_version(), **peer.versions()}
+        answer({"ok": True, "versions": versions, "threads": peer.threads()})
+    except Exception as error:
+        answer({"ok": False, "left_out": describe(error)})
+        return
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer(getattr(session, command.pop("cmd"))(**command))
+        except Exception as error:
+            session.drop()
+            answer({"ok": False, "left_out": describe(error)})
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], private_pipe())
+    os._exit(0)  # some libraries take seconds to leave, or crash there
