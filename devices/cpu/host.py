@@ -40,7 +40,11 @@ def host_target() -> Target:
         cpu = llvm.get_host_cpu_name()
         target = Target(triple=triple, cpu=cpu, features=features.flatten())
         target = _with_features(target, {name for name, on in features.items() if on})
-    return replace(target, threads=host_threads(), **cache_sizes())
+    sizes = cache_sizes()
+    return replace(target, threads=host_threads(),
+                   l1_bytes=sizes.get("l1_bytes", target.l1_bytes),
+                   l2_bytes=sizes.get("l2_bytes", target.l2_bytes),
+                   l3_bytes=sizes.get("l3_bytes", target.l3_bytes))
 
 
 def target_named(name: str) -> Target:

@@ -20,6 +20,7 @@ from typing import Any
 from weft.devices.cpu import python_api
 from weft.devices.cpu.alloc import alloc_ir
 from weft.devices.cpu.assembler import ObjectCache, assemble
+from weft.devices.cpu.entry_support import support_ir
 from weft.devices.cpu.host import host_target, host_threads
 from weft.devices.cpu.linker import Library, link
 from weft.devices.cpu.platform_ir import platform_ir
@@ -116,7 +117,7 @@ def memory_stats() -> MemoryStats:
 
 def _start(cache: ObjectCache | None) -> Library:
     target = host_target()
-    ir = platform_ir(target.triple) + pool_ir(target.triple) + alloc_ir() + python_api.stub_ir()
+    ir = platform_ir(target.triple) + pool_ir(target.triple) + alloc_ir() + support_ir()
     library = link(assemble(ir, target, cache, level=0), symbols=python_api.symbols()).keep()
 
     def call(name: str, *args: int) -> None:

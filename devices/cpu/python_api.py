@@ -18,20 +18,20 @@ import sys
 import sysconfig
 
 import numpy as np
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 from weft.compiler.types import DTYPES
-from weft.devices.cpu.alloc import LARGE_BYTES
 from weft.devices.cpu.linker import Library
 
-__all__ = ["ARRAY", "publish", "stub_ir", "supported", "symbols"]
+__all__ = ["ARRAY", "DESCR", "SCALAR", "publish", "supported", "symbols"]
 
 _FUNCTIONS = (
     "PyBool_FromLong", "PyComplex_FromDoubles", "PyComplex_ImagAsDouble", "PyComplex_RealAsDouble",
     "PyErr_Clear", "PyErr_NoMemory", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
     "PyFloat_AsDouble", "PyFloat_FromDouble", "PyList_New", "PyList_SetItem",
     "PyLong_AsLongLongAndOverflow", "PyLong_FromLongLong", "PyObject_GetAttr",
-    "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem", "Py_DecRef", "Py_IncRef",
+    "PyObject_Call", "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem", "Py_DecRef",
+    "Py_IncRef",
 )
 _OBJECTS = {"PyFloat_Type": float, "PyLong_Type": int, "PyBool_Type": bool,
             "PyComplex_Type": complex, "_Py_TrueStruct": True, "_Py_FalseStruct": False,
@@ -39,14 +39,20 @@ _OBJECTS = {"PyFloat_Type": float, "PyLong_Type": int, "PyBool_Type": bool,
 _NUMPY = {"NewFromDescr": 94, "Scalar": 60}  # places in NumPy's C API table, fixed for ever
 _STRINGS = tuple(sys.intern(name) for name in ("_dispatch", "_native_error"))
 
+DESCR = {"byteorder": 26, "type_num": 28}
+"""Offsets of the fields of a dtype object (`PyArray_Descr`), in bytes."""
+
+SCALAR = 16
+"""Offset of the value of a NumPy scalar, in bytes."""
+
 ARRAY = {"data": 16, "nd": 24, "dims": 32, "strides": 40, "base": 48, "descr": 56, "flags": 64,
          "handler": 88}
 """Offsets of the fields of an array object (`PyArrayObject_fields`), in bytes."""
 
 
 _VERSION, _GET_HANDLER = 0, 305       # two more places in NumPy's table
+_CAPSULE = b"mem_handler"             # the name NumPy asks for; kept by pointer
 _ABI_2 = 0x02000000                   # NPY_VERSION of NumPy 2
-_OWNED, _NEW_FLAGS = 0x4, 0x501       # OWNDATA; C_CONTIGUOUS | ALIGNED | WRITEABLE
 
 
 def symbols() -> dict[str, int]:
@@ -122,105 +128,11 @@ def _array_as_expected() -> bool:
             and ctypes.c_int.from_address(where + at["flags"]).value == array.flags.num
             and _word_at(where + at["handler"]).value == id(handler)
             and _word_at(where + at["base"]).value == 0 and tuple(shape) == (3, 5)
-            and ctypes.string_at(dtype + 26, 1) == b"="
-            and ctypes.c_int.from_address(dtype + 28).value == array.dtype.num)
+            and ctypes.string_at(dtype + DESCR["byteorder"], 1) == b"="
+            and ctypes.c_int.from_address(dtype + DESCR["type_num"]).value == array.dtype.num)
 
 
 def _scalar_as_expected(name: str) -> bool:
     dtype = DTYPES[name].numpy
     scalar = dtype.type(1)
-    return ctypes.string_at(id(scalar) + 16, dtype.itemsize) == np.ones((), dtype).tobytes()
-
-
-_CAPSULE = b"mem_handler"  # NumPy keeps the pointer and compares the text
-
-
-def stub_ir() -> str:
-    """The part of the runtime module that speaks to Python.
-
-    `weft_dispatch` has the vectorcall signature and calls the method `_dispatch` of the callable.
-    `weft_new_array(descr, itemsize, nd, dims)` gives a new C-contiguous array, its data in one of
-    our recycled blocks where that is large, owned by the array all the same; or null with an
-    exception set.
-    """
-    return _STUB
-
-
-_STUB = f"""
-@weft_mem_capsule = global ptr null
-@weft_str__dispatch = external global i8
-@weft_np_array = external global i8
-declare ptr @PyObject_GetAttr(ptr, ptr) nounwind
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr) nounwind
-declare ptr @PyErr_NoMemory() nounwind
-declare ptr @weft_np_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr) nounwind
-declare void @Py_IncRef(ptr) nounwind
-declare void @Py_DecRef(ptr) nounwind
-declare {{ i64, i1 }} @llvm.smul.with.overflow.i64(i64, i64)
-
-define ptr @weft_dispatch(ptr %self, ptr %args, i64 %nargsf, ptr %kwnames) nounwind {{
-entry:
-  %method = call ptr @PyObject_GetAttr(ptr %self, ptr @weft_str__dispatch)
-  %none = icmp eq ptr %method, null
-  br i1 %none, label %fail, label %call
-fail:
-  ret ptr null
-call:
-  %r = call ptr @PyObject_Vectorcall(ptr %method, ptr %args, i64 %nargsf, ptr %kwnames)
-  call void @Py_DecRef(ptr %method)
-  ret ptr %r
-}}
-
-define ptr @weft_new_array(ptr %descr, i64 %itemsize, i32 %nd, ptr %dims) nounwind {{
-entry:
-  call void @Py_IncRef(ptr %descr)
-  %wide = zext i32 %nd to i64
-  br label %next
-next:
-  %i = phi i64 [ 0, %entry ], [ %i1, %factor ]
-  %bytes = phi i64 [ %itemsize, %entry ], [ %product, %factor ]
-  %end = icmp eq i64 %i, %wide
-  br i1 %end, label %sized, label %factor
-factor:
-  %p = getelementptr i64, ptr %dims, i64 %i
-  %d = load i64, ptr %p
-  %x = call {{ i64, i1 }} @llvm.smul.with.overflow.i64(i64 %bytes, i64 %d)
-  %product = extractvalue {{ i64, i1 }} %x, 0
-  %over = extractvalue {{ i64, i1 }} %x, 1
-  %i1 = add i64 %i, 1
-  br i1 %over, label %plain, label %next
-sized:
-  %large = icmp sge i64 %bytes, {LARGE_BYTES}
-  br i1 %large, label %ours, label %plain
-plain:
-  %a = call ptr @weft_np_NewFromDescr(ptr @weft_np_array, ptr %descr, i32 %nd, ptr %dims, ptr null,
-                                      ptr null, i32 0, ptr null)
-  ret ptr %a
-ours:
-  %block = call ptr @weft_alloc(i64 %bytes)
-  %failed = icmp eq ptr %block, null
-  br i1 %failed, label %memory, label %wrap
-memory:
-  call void @Py_DecRef(ptr %descr)
-  %e = call ptr @PyErr_NoMemory()
-  ret ptr null
-wrap:
-  %b = call ptr @weft_np_NewFromDescr(ptr @weft_np_array, ptr %descr, i32 %nd, ptr %dims, ptr null,
-                                      ptr %block, i32 {_NEW_FLAGS}, ptr null)
-  %lost = icmp eq ptr %b, null
-  br i1 %lost, label %undo, label %own
-undo:
-  call void @weft_free(ptr %block)
-  ret ptr null
-own:
-  %flags_p = getelementptr i8, ptr %b, i64 {ARRAY["flags"]}
-  %flags = load i32, ptr %flags_p
-  %owned = or i32 %flags, {_OWNED}
-  store i32 %owned, ptr %flags_p
-  %handler = load ptr, ptr @weft_mem_capsule
-  call void @Py_IncRef(ptr %handler)
-  %handler_p = getelementptr i8, ptr %b, i64 {ARRAY["handler"]}
-  store ptr %handler, ptr %handler_p
-  ret ptr %b
-}}
-"""
+    return ctypes.string_at(id(scalar) + SCALAR, dtype.itemsize) == np.ones((), dtype).tobytes()
