@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from weft.compiler.ir import Graph
+import weft.frontend.numpy  # fills the tables that tracers read
+from weft.compiler.ir import Graph, Node
 from weft.compiler.types import TensorType
+from weft.frontend.recording import LOCAL, Trace
 from weft.frontend.tracer import Tracer
 
 __all__ = ["ArgSpec", "ResultSpec", "Traced", "Tracer", "trace_flat"]
+
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9_.]+")
 
 
 @dataclass(frozen=True)
@@ -61,5 +66,64 @@ class Traced:
 
 def trace_flat(fn: Callable[[list[Tracer]], list[object]], specs: Sequence[ArgSpec],
                name: str) -> Traced:
-    """The graph of `fn`, called once with a tracer for every spec; `name` becomes the graph's."""
-    raise NotImplementedError
+    """The graph of `fn`, called once with a tracer for every spec; `name` becomes the graph's.
+
+    Raises a `WeftError`, located at the user's line, for code that cannot be traced; errors that
+    the code itself raises pass through.
+    """
+    trace = Trace(name)
+    outer, LOCAL.trace = LOCAL.trace, trace
+    try:
+        outs = fn([_argument(trace, i, spec) for i, spec in enumerate(specs)])
+        trace.builder.origin = None
+        results, nodes = _results(trace, outs)
+        del outs
+        return _finish(trace, results, nodes)
+    finally:
+        trace.open = False
+        LOCAL.trace = outer
+
+
+def _argument(trace: Trace, index: int, spec: ArgSpec) -> Tracer:
+    node = trace.builder.param(_NOT_A_NAME.sub("_", spec.name) or "arg", spec.type)
+    deps = frozenset((index,)) if spec.value is not None else frozenset()
+    tracer = Tracer(trace, node, spec.kind, arg=index, value=spec.value, deps=deps)
+    trace.arguments.append(tracer)
+    return tracer
+
+
+def _results(trace: Trace, outs: list[object]) -> tuple[list[ResultSpec], list[Node]]:
+    """Where each result comes from, and the nodes that the graph returns."""
+    specs: list[ResultSpec] = []
+    nodes: list[Node] = []
+    seen: dict[int, int] = {}
+    for out in outs:
+        if type(out) is np.ndarray and out.flags.writeable:
+            out = trace.lift(out)                    # fresh at every call, like NumPy's
+        if type(out) is not Tracer:
+            specs.append(ResultSpec("static", -1, out))
+        elif trace.lift(out).arg >= 0:
+            specs.append(ResultSpec("argument", out.arg))
+        else:
+            if id(out) not in seen:
+                seen[id(out)] = len(nodes)
+                nodes.append(out.node)
+            specs.append(ResultSpec(out.kind, seen[id(out)]))
+    return specs, nodes
+
+
+def _finish(trace: Trace, results: list[ResultSpec], nodes: list[Node]) -> Traced:
+    """The graph without nodes that no result needs; private captures become constants."""
+    builder, captures = trace.builder, trace.settle_captures()
+    graph = Graph(builder.name, builder.params, _alive(builder.nodes, nodes), nodes)
+    return Traced(graph, tuple(results), captures, dict(sorted(trace.specialized.items())))
+
+
+def _alive(nodes: list[Node], results: list[Node]) -> list[Node]:
+    needed = set(results)
+    out = []
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.inputs)
+            out.append(node)
+    return out[::-1]

@@ -191,3 +191,12 @@ register(Op("iota", "creation", 0, "each element's index along an axis", _iota, 
             attrs=("shape", "axis", "dtype"), cost=0,
             samples=lambda: [((), {"shape": (2, 5), "axis": a, "dtype": dtype_of(d)})
                              for a in (0, 1) for d in ("i64", "f32", "u8", "c64")]))
+
+
+def _size(types: Types, attrs: Attrs) -> TensorType:
+    return TensorType((), dtype_of("i64"))
+
+
+register(Op("size", "creation", 0, "the value of a symbolic size", _size,
+            lambda xp, size: xp.asarray(np.int64(size)), attrs=("size",), cost=0,
+            samples=lambda: [((), {"size": 7})]))
