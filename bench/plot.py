@@ -56,6 +56,8 @@ def _bar(axes: Any, place: int, row: Mapping[str, Any]) -> None:
     if speed:
         colour = {True: GOOD, False: SHORT_OF, None: NEUTRAL}[row["goal_met"]]
         axes.barh(place, speed - 1, left=1, height=0.7, color=colour, zorder=2)
+    if row["goal_speed_vs_best"]:
+        axes.plot(row["goal_speed_vs_best"], place, "k|", markersize=11, zorder=4)
     for name, cell in cells.items():
         if name != peers.SUBJECT and cell["median"]:
             axes.plot(best / cell["median"], place, "o", markersize=4, zorder=3,
@@ -70,6 +72,7 @@ def _legend(figure: Any, axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     handles: list[Any] = [
         Line2D([], [], marker="o", linestyle="", color=COLOURS[name], label=name) for name in seen
     ]
+    handles += [Line2D([], [], marker="|", linestyle="", color="black", label="goal")]
     if any(row["weft_speed_vs_best"] for row in rows):
         handles += [Patch(color=GOOD, label="weft, goal met"),
                     Patch(color=SHORT_OF, label="weft, goal missed")]

@@ -68,10 +68,12 @@ class Row:
         return self.limit / seconds if self.limit and seconds else None
 
     def met(self) -> bool | None:
-        """Whether weft reaches the goal; None when that was not measured."""
+        """Whether weft reaches the goal (not with a wrong answer); None if not measured."""
+        if peers.SUBJECT not in self.cells:
+            return None
         mine = self.seconds(peers.SUBJECT)
         if mine is None:
-            return None
+            return False
         verdicts = [self.goal.under is None or mine < self.goal.under]
         for name, fraction in self.goal.at_most.items():
             speed = self.speed(self._meant(name) or "")
@@ -97,6 +99,7 @@ class Row:
         speed = self.speed(self.best) if self.best else None
         return {
             "name": self.name, "group": self.group, "goal": self.goal.text(),
+            "goal_speed_vs_best": 1 / least if (least := self.goal.at_most.get("best")) else None,
             "limit": self.limit, "flops": self.flops, "bytes": self.bytes,
             "best_peer": self.best, "weft_speed_vs_best": speed, "goal_met": self.met(),
             "peers": cells,
