@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> None:
                 first_rounds=min(rounds, 3), budget=0.1 if options.quick else 0.25, say=say)
     say("measuring the machine's limits")
     limits = machine.measure(0.05 if options.quick else 0.2)
-    rows = []
+    rows: list[Row] = []
     with scratch() as folder:
         team = Team(plan, Path(folder) / "caches")
         try:
@@ -90,6 +90,9 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> None:
                 if name not in workloads.BY_NAME:
                     team.close()  # idle workers would only hold memory
                 rows.append(measure_row(name, team, references, limits))
+        except KeyboardInterrupt:
+            say("stopped: here is what was measured so far")
+            options.only = options.only or "*"  # not everything: keep the full run's files
         finally:
             team.close()
     show(options, rows, limits, team)

@@ -206,9 +206,14 @@ BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
 def select(names: Iterable[str], patterns: str | None) -> list[str]:
-    """Those of ``names`` that match one of the comma-separated ``patterns`` (``*`` as in a shell;
-    a word without one matches as a part of the name)."""
+    """Those of ``names`` that match one of the comma-separated ``patterns``.
+
+    A pattern is a whole name, a shell's glob, or a word that is part of the names.
+    """
+    names = list(names)
     if not patterns:
-        return list(names)
-    globs = [p if any(c in p for c in "*?[") else f"*{p}*" for p in patterns.split(",")]
+        return names
+    globs = [
+        p if p in names or set(p) & set("*?[") else f"*{p}*" for p in patterns.split(",")
+    ]
     return [name for name in names if any(fnmatch.fnmatch(name, glob) for glob in globs)]
