@@ -1,12 +1,21 @@
-"""erf and erfc."""
+"""erf, through a polynomial for log erfc; erfc, through one for its scaled form e^(x^2) erfc(x)."""
 
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.math.exp import expm1_parts
-from weft.devices.cpu.math.tools import absolute, at_most, copysign, horner
+from weft.devices.cpu.math.exp import EXP, expm1_parts, reduce_exp, scaled
+from weft.devices.cpu.math.tools import (
+    absolute,
+    at_most,
+    copysign,
+    horner,
+    pair_product,
+    pair_sum,
+    power_of_two,
+    round_shifted,
+)
 
-__all__ = ["erf"]
+__all__ = ["erf", "erfc"]
 
 # -log(erfc(t)) / t - 1 in t, 0 <= t <= 4 (f32) and 6 (f64): 2^-27.4 and 2^-54.7 relative to erf.
 LOG_ERFC = {
@@ -22,6 +31,26 @@ LOG_ERFC = {
             -3.755802106246279e-10, 4.295517098842055e-11, -3.3588642305114763e-12,
             1.6119312534743568e-13, -3.584924825345352e-15)}
 ERF_TOP = {"f32": 4.0, "f64": 6.0}             # beyond, erf rounds to 1
+# e^(a^2) erfc(a) (1 + 2a) - 1 in q = (a - K) / (a + K): for float32 (evaluated in float64) with
+# K = 3, 0 <= a <= 10.6, to 2^-28.7; for float64 with K = 4, 1/2 <= a <= 28, to 2^-55.6.
+ERFC = {
+    "f32": (0.2530080596213549, -0.13562114316241927, -0.0475624528851465, 0.12964649724584262,
+            -0.11927006130546605, 0.06829580400572544, -0.023802485448065538,
+            0.002563036459046183, 0.0020090511005657692, -0.000765517719435655,
+            -0.00026343202466333075),
+    "f64": (0.2329951186255525, -0.1396211168405625, 0.01537965210261891, 0.06809705425468973,
+            -0.10103906603624609, 0.09373283499847414, -0.06633036581380017, 0.03716751553502819,
+            -0.016197734034138676, 0.005031970005552281, -0.0007577734941458704,
+            -0.00019925688720171238, 0.00015062275830138308, -2.4398340079950816e-05,
+            -1.1225584852329044e-05, 5.707112460996325e-06, 3.011198165567299e-07,
+            -8.203000562707952e-07, 6.55104815129003e-08, 1.0379547398303018e-07,
+            -1.1619902799377298e-08, -9.798767892142212e-09)}
+# erf(x) / x - 1 in x^2, |x| <= 1/2: 2^-57.9.
+ERF_NEAR = (0.12837916709551253, -0.3761263890318278, 0.11283791670890587, -0.02686617062518177,
+            0.005223977282805316, -0.000854829171653928, 0.000120531016558648,
+            -1.484097217990915e-05, 1.4683132542078382e-06)
+LOG2_E = 1.4426950408889634
+LN2 = 0.6931471805599453
 
 
 def erf(e: Emitter, x: Val) -> Val:
@@ -30,3 +59,39 @@ def erf(e: Emitter, x: Val) -> Val:
     q = e.fma(horner(e, t, LOG_ERFC[x.dtype]), -t, -t)
     s, p = expm1_parts(e, q)
     return copysign(e, e.fma(s, p, s - 1.0), x)
+
+
+def erfc(e: Emitter, x: Val) -> Val:
+    """1 - erf(x), with small relative error where it is tiny."""
+    return _erfc32(e, x) if x.dtype == "f32" else _erfc64(e, x)
+
+
+def _erfc32(e: Emitter, x: Val) -> Val:
+    """erfc of float32, by float64, in which no rounding matters and nothing underflows."""
+    wide = e.convert(x, "f64")
+    a = at_most(e, absolute(e, wide), 10.6)
+    g = (horner(e, (a - 3.0) / (a + 3.0), ERFC["f32"]) + 1.0) / e.fma(a, 2.0, 1.0)
+    square = a * -a
+    z, n = round_shifted(e, square, LOG2_E, 1023.0)
+    y = horner(e, e.fma(n, -LN2, square), (1.0, 1.0, *EXP["f32"])) * power_of_two(e, z) * g
+    return e.convert(e.select(wide < 0.0, 2.0 - y, y), "f32")
+
+
+def _erfc64(e: Emitter, x: Val) -> Val:
+    """erfc of float64: x^2 and the quotient that e^(-x^2) multiplies are kept as pairs."""
+    size = absolute(e, x)
+    a = at_most(e, size, 28.0)
+    p = horner(e, (a - 4.0) / (a + 4.0), ERFC["f64"])
+    above, above_rest = pair_sum(e.like(a, 1.0), p)
+    below, below_rest = pair_sum(a + a, e.like(a, 1.0))
+    g = above / below
+    back, back_rest = pair_product(e, g, below)
+    g_rest = (((above - back) - back_rest) + above_rest - g * below_rest) / below
+    square, square_rest = pair_product(e, a, a)
+    z, r = reduce_exp(e, -square, 2.0 * 1023)
+    r = r - square_rest
+    m = e.fma(horner(e, r, EXP["f64"]), r * r, r)          # e^r - 1
+    y = scaled(e, g + e.fma(g, m, e.fma(g_rest, m, g_rest)), z, False)
+    y = e.select(x < 0.0, 2.0 - y, y)
+    near = 1.0 - e.fma(horner(e, x * x, ERF_NEAR), x, x)
+    return e.select(size < 0.5, near, y)

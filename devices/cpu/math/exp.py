@@ -13,7 +13,6 @@ from weft.devices.cpu.math.tools import (
     at_least,
     at_most,
     bits,
-    copysign,
     format_of,
     horner,
     power_of_two,
@@ -21,7 +20,7 @@ from weft.devices.cpu.math.tools import (
     round_shifted,
 )
 
-__all__ = ["exp", "exp2", "expm1", "expm1_parts", "logistic", "reduce_exp"]
+__all__ = ["exp", "exp2", "expm1", "expm1_parts", "logistic", "reduce_exp", "scaled"]
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts; the first has so few bits that its product with any n here is exact.
@@ -54,33 +53,33 @@ def reduce_exp(e: Emitter, x: Val, offset: float) -> tuple[Val, Val]:
     return z, e.fma(n, -lo, e.fma(n, -hi, x))
 
 
-def _scaled(e: Emitter, y: Val, z: Val, positive: Val) -> Val:
-    """y 2^n, overflowing and underflowing gradually; z holds n + bias.
+def scaled(e: Emitter, y: Val, z: Val, positive: Val | bool) -> Val:
+    """y 2^n, overflowing and underflowing gradually; z holds n + 2 bias, `positive` says n > 0.
 
-    The exponent bits give y 2^n / c, c being 2^64 (in f32) or its inverse by the sign of n, which
-    is always normal; the product with c then rounds once where it must.
+    y is multiplied by 2^n / c and then by c, which is 2^64 (in f32) or its inverse by the sign of n:
+    the first product is always normal and exact, the second rounds where it must.
     """
     fmt = format_of(y)
     half = 2.0 ** (fmt.bias // 2 + 1)
-    c = e.select(positive, e.like(y, half), 1 / half)
-    scaled = bits(e, y) + (bits(e, z) << fmt.mantissa) - bits(e, c)
-    return real(e, scaled) * c
+    c = (e.like(y, half if positive else 1 / half) if isinstance(positive, bool) else
+         e.select(positive, e.like(y, half), 1 / half))
+    return y * real(e, (bits(e, z) << fmt.mantissa) - bits(e, c)) * c
 
 
 def exp(e: Emitter, x: Val) -> Val:
     """e^x. Largest error 0.9 ULP in f32, 0.9 in f64."""
     lo, hi = EXP_RANGE[x.dtype]
     x = at_least(e, at_most(e, x, hi), lo)
-    z, r = reduce_exp(e, x, format_of(x).bias)
-    return _scaled(e, horner(e, r, (1.0, 1.0, *EXP[x.dtype])), z, x > 0.0)
+    z, r = reduce_exp(e, x, 2.0 * format_of(x).bias)
+    return scaled(e, horner(e, r, (1.0, 1.0, *EXP[x.dtype])), z, x > 0.0)
 
 
 def exp2(e: Emitter, x: Val) -> Val:
     """2^x. Largest error 0.9 ULP in f32, 0.9 in f64."""
     lo, hi = EXP2_RANGE[x.dtype]
     x = at_least(e, at_most(e, x, hi), lo)
-    z, n = round_shifted(e, x, 1.0, format_of(x).bias)
-    return _scaled(e, horner(e, x - n, (1.0, *EXP2[x.dtype])), z, x > 0.0)
+    z, n = round_shifted(e, x, 1.0, 2.0 * format_of(x).bias)
+    return scaled(e, horner(e, x - n, (1.0, *EXP2[x.dtype])), z, x > 0.0)
 
 
 def expm1_parts(e: Emitter, x: Val) -> tuple[Val, Val]:
@@ -104,12 +103,7 @@ def expm1(e: Emitter, x: Val) -> Val:
 
 def logistic(e: Emitter, x: Val) -> Val:
     """1 / (1 + e^-x), from u = e^-|x|: 1 / (1 + u), and u / (1 + u) for negative x."""
-    lo = EXP_RANGE[x.dtype][0]
-    y = at_least(e, -absolute(e, x), lo)
-    z, r = reduce_exp(e, y, format_of(x).bias)
-    fmt = format_of(x)
-    half = 2.0 ** (fmt.bias // 2 + 1)
-    p = bits(e, horner(e, r, (1.0, 1.0, *EXP[x.dtype])))
-    shift = ((fmt.bias // 2 + 1) - fmt.bias) << fmt.mantissa
-    u = real(e, p + (bits(e, z) << fmt.mantissa) + shift) * (1 / half)
-    return e.select(x < 0.0, u, e.like(x, 1.0)) / (u + 1.0)
+    y = at_least(e, -absolute(e, x), EXP_RANGE[x.dtype][0])
+    z, r = reduce_exp(e, y, 2.0 * format_of(x).bias)
+    u = scaled(e, horner(e, r, (1.0, 1.0, *EXP[x.dtype])), z, False)
+    return e.select(x < 0.0, u, 1.0) / (u + 1.0)

@@ -12,7 +12,8 @@ import math
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.math.tools import bits, copysign, format_of, horner, real
 
-__all__ = ["LN2", "log", "log1p", "log2", "log10", "log_near_one", "split"]
+__all__ = ["LN2", "log", "log1p", "log2", "log2_of", "log10", "log_near_one", "split",
+           "split_1p"]
 
 # 2 (atanh(s) / s - 1) / s^2 in s^2, |s| <= 0.1716: 2^-30.2 and 2^-59.4 relative to 2 atanh(s) / s.
 ATANH = {
@@ -45,15 +46,17 @@ def _to_real(e: Emitter, k: Val) -> Val:
     return real(e, k | ((width.bias + width.mantissa) << width.mantissa))
 
 
-def split(e: Emitter, x: Val) -> tuple[Val, Val]:
+def split(e: Emitter, x: Val, subnormals: bool = True) -> tuple[Val, Val]:
     """k (as a float) and f = m - 1 of x = 2^k m; x > 0 and finite, or else anything."""
     fmt = format_of(x)
     root, shift = _reference(x)
-    small = x < fmt.least_normal
-    x = e.select(small, x * 2.0 ** (fmt.mantissa + 1), x)
+    bias: Val | float = 2.0 ** fmt.mantissa + fmt.bias
+    if subnormals:
+        small = x < fmt.least_normal
+        up = fmt.mantissa + 1
+        x = e.select(small, x * 2.0 ** up, x)
+        bias = e.select(small, e.like(x, bias + up), bias)
     h = bits(e, x) + shift
-    bias = e.select(small, e.like(x, 2.0 ** fmt.mantissa + fmt.bias + fmt.mantissa + 1),
-                    2.0 ** fmt.mantissa + fmt.bias)
     k = _to_real(e, e.bitcast(e.bitcast(h, fmt.uint_dtype) >> fmt.mantissa, fmt.int_dtype)) - bias
     m = real(e, (h & ((1 << fmt.mantissa) - 1)) + root)
     return k, m - 1.0
@@ -79,11 +82,16 @@ def log(e: Emitter, x: Val) -> Val:
     return _special(e, x, e.fma(k, hi, f - e.fma(k, -lo, log_near_one(e, f))))
 
 
-def log2(e: Emitter, x: Val) -> Val:
-    """The logarithm to base 2: k + f + (f (log2(e) - 1) - w log2(e))."""
-    k, f = split(e, x)
+def log2_of(e: Emitter, k: Val, f: Val) -> Val:
+    """log2 of 2^k (1 + f): k + f + (f (log2(e) - 1) - w log2(e))."""
     w = log_near_one(e, f)
-    return _special(e, x, k + (f + e.fma(f, LOG2_E - 1, w * -LOG2_E)))
+    return k + (f + e.fma(f, LOG2_E - 1, w * -LOG2_E))
+
+
+def log2(e: Emitter, x: Val) -> Val:
+    """The logarithm to base 2."""
+    k, f = split(e, x)
+    return _special(e, x, log2_of(e, k, f))
 
 
 def log10(e: Emitter, x: Val) -> Val:
@@ -94,21 +102,25 @@ def log10(e: Emitter, x: Val) -> Val:
     return _special(e, x, e.fma(k, hi, e.fma(f, 0.5, e.fma(f, LOG10_E - 0.5, w))))
 
 
-def log1p(e: Emitter, x: Val, rest: Val | None = None) -> Val:
-    """log(1 + x); `rest`, much smaller than x, is added to x if given.
+def split_1p(e: Emitter, x: Val, rest: Val | None = None) -> tuple[Val, Val]:
+    """k and f of 1 + x = 2^k (1 + f), for x > -1 and finite; `rest`, if given, is added to x.
 
     k comes from 1 + x rounded; f = 2^-k x + (2^-k - 1) is formed from x itself, with one rounding.
     """
     fmt = format_of(x)
     _, shift = _reference(x)
     h = bits(e, x + 1.0) + shift
-    power = h & (fmt.infinity_bits | fmt.sign_bit)
     k = (_to_real(e, e.bitcast(e.bitcast(h, fmt.uint_dtype) >> fmt.mantissa, fmt.int_dtype))
          - (2.0 ** fmt.mantissa + fmt.bias))
-    s = real(e, -power + ((2 * fmt.bias + 2) << fmt.mantissa))       # 2^(2-k): k goes to bias + 1
+    power = h & (fmt.infinity_bits | fmt.sign_bit)                   # (k + bias) << mantissa
+    s = real(e, -power + ((2 * fmt.bias + 2) << fmt.mantissa))       # 2^(2-k): k can be bias + 1
     f = (x * s) * 0.25 + e.fma(s, 0.25, -1.0)
-    if rest is not None:
-        f = f + (rest * s) * 0.25
+    return k, f if rest is None else f + (rest * s) * 0.25
+
+
+def log1p(e: Emitter, x: Val, rest: Val | None = None) -> Val:
+    """log(1 + x); `rest`, much smaller than x, is added to x if given."""
+    k, f = split_1p(e, x, rest)
     hi, lo = LN2[x.dtype]
     result = e.fma(k, hi, f - e.fma(k, -lo, log_near_one(e, f)))
     return copysign(e, _special(e, x, result, -1.0), x)

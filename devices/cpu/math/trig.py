@@ -91,12 +91,15 @@ def cos(e: Emitter, x: Val) -> Val:
 
 def tan(e: Emitter, x: Val) -> Val:
     """The tangent of x in radians."""
-    z, n = round_shifted(e, x, TWO_OVER_PI)
-    r, rest = _reduce(e, x, n)
+    fmt = format_of(x)
+    a = absolute(e, x)
+    z, n = round_shifted(e, a, TWO_OVER_PI)
+    r, rest = _reduce(e, a, n)
     r2 = r * r
     t = r + e.fma(horner(e, r2, TAN[x.dtype]), r2 * r, e.fma(rest, r2, rest))
     odd = (bits(e, z) & 1).ne(0)
-    return _with_far(e, "tan", x, e.select(odd, e.like(t, -1.0), t) / e.select(odd, t, 1.0))
+    t = e.select(odd, e.like(t, -1.0), t) / e.select(odd, t, 1.0)
+    return _with_far(e, "tan", x, real(e, bits(e, t) ^ (bits(e, x) & fmt.sign_bit)))
 
 
 def _with_far(e: Emitter, name: str, x: Val, near: Val) -> Val:
