@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 
 from weft.devices.protocol import Device, DeviceError
 
-__all__ = ["DEFAULT_DEVICE", "device_names", "device_problem", "get_device", "register_device"]
+__all__ = ["DEFAULT_DEVICE", "check_device", "device_names", "device_problem", "get_device",
+           "register_device"]
 
 DEFAULT_DEVICE = "cpu"
 GROUP = "weft.devices"
@@ -42,6 +43,12 @@ def get_device(name: str) -> Device:
         return _devices[name]
 
 
+def check_device(name: str) -> None:
+    """Raise a `DeviceError` if there is no device of this name, without loading it."""
+    if name not in _factories and name not in _installed():
+        raise _absent(name, device_names())
+
+
 def register_device(name: str, factory: str | Factory) -> None:
     """Make a device known: a function without arguments, or ``"module:function"``."""
     with _lock:
@@ -64,9 +71,8 @@ def device_problem(name: str) -> str | None:
 
 
 def _make(name: str) -> Device:
-    factory = _factories.get(name) or _installed().get(name)
-    if factory is None:
-        raise _absent(name, device_names())
+    check_device(name)
+    factory = _factories.get(name) or _installed()[name]
     try:
         return _load(factory)()
     except ImportError as error:

@@ -1,0 +1,276 @@
+"""`weft.jit`: functions that are traced, compiled and kept by the signature of their calls."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, overload
+
+import numpy as np
+
+from weft.compiler.errors import UnsupportedError
+from weft.devices.protocol import Cache
+from weft.devices.registry import DEFAULT_DEVICE, check_device
+from weft.frontend.leaves import INT_LIMIT
+from weft.frontend.recording import active
+from weft.frontend.records import Record, reasons
+from weft.frontend.signature import Arguments, Call, Pattern, leaf_parts
+from weft.frontend.stages import CompiledStage, LoweredStage, Options, TracedStage, trace_stage
+from weft.frontend.statics import value_key
+from weft.frontend.tracer import Tracer
+from weft.frontend.watch import Watch
+from weft.runtime.cache import default_cache
+from weft.runtime.dispatch import DispatchCache
+from weft.runtime.executable import Executable
+
+__all__ = ["BoundJit", "Jit", "jit"]
+
+_ndarray = np.ndarray
+_WEAK = frozenset((float, bool, complex))
+_RECORDS = 1000     # compilations remembered for `weft.explain`
+
+
+class Jit:
+    """A compiled function: made by `weft.jit`, called like the function it was made from.
+
+    Compiles at the first call of each signature (types and shapes of arrays, containers, values
+    of static arguments); later calls run the machine code. Safe to call from many threads.
+    """
+
+    __wrapped__: Callable[..., Any]
+    __name__: str
+
+    def __init__(self, fn: Callable[..., Any], options: Options, static_argnames: Iterable[str],
+                 shapes: Mapping[str, Pattern], cache_size: int) -> None:
+        functools.update_wrapper(self, fn)
+        self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+        name = getattr(fn, "__qualname__", self.__name__).rpartition("<locals>.")[2]
+        self.options = options
+        self.records: deque[Record] = deque(maxlen=_RECORDS)
+        self._fn = fn
+        self._arguments = Arguments(fn, name if name != "<lambda>" else "function",
+                                    static_argnames, shapes)
+        self._watch = Watch(fn)
+        self._cache: DispatchCache[Executable] = DispatchCache(cache_size, value_key)
+        self._lock = threading.Lock()
+        # Whether a key may be made from positional arrays and numbers alone.
+        self._simple = not self._arguments.static and not self._arguments.shapes
+
+    # ---- calling
+
+    def _dispatch(self, /, *args: Any, **kwargs: Any) -> Any:
+        """The way of a call through Python. Native entries come here with what they miss."""
+        if kwargs:
+            args, kwargs = self._arguments.normal(args, kwargs)
+        if self._simple and not kwargs:
+            parts: list[Any] = []
+            for arg in args:
+                kind = type(arg)
+                if kind is _ndarray:
+                    parts.append(arg.dtype)
+                    parts.append(arg.shape)
+                elif kind in _WEAK or (kind is int and -INT_LIMIT <= arg < INT_LIMIT):
+                    parts.append(kind)
+                else:
+                    break
+            else:
+                if not self._watch.is_empty:
+                    parts.append(self._watch.state())
+                found = self._cache.find(tuple(parts), args)
+                if found is not None:
+                    return found(args)
+        return self._call(args, kwargs)
+
+    __call__ = _dispatch
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = self._apart(args, kwargs)
+        if call is None:
+            return self._fn(*args, **kwargs)
+        key = self._key(call)
+        found = self._cache.find(key, call.leaves)
+        if found is None:
+            if active() is not None:      # nested: its ops belong to the trace that runs
+                return self._fn(*args, **kwargs)
+            found = self._make(call, args, kwargs)
+        return found(call.leaves)
+
+    def _apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        """The call taken apart, or None if it is part of a trace that runs."""
+        if active() is None:
+            return self._arguments.apart(args, kwargs)
+        try:
+            call = self._arguments.apart(args, kwargs)
+        except UnsupportedError:
+            return None                   # the plain function may take what a jitted one does not
+        return None if any(type(leaf) is Tracer for leaf in call.leaves) else call
+
+    def _key(self, call: Call) -> Hashable:
+        state = () if self._watch.is_empty and not call.objects else (
+            self._watch.state(call.objects),)
+        if self._simple and call.is_flat:
+            return (*leaf_parts(call.leaves), *state)
+        return (self._arguments.key(call), *state)
+
+    # ---- compiling
+
+    def _make(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Executable:
+        self._arguments.check(args, kwargs)
+        self._watch.look(call.objects)
+        key = self._key(call)             # again: what is watched may have become more
+
+        def make() -> tuple[Executable, Mapping[int, object]]:
+            stage = self._compiled(call)
+            self._remember(key, call, stage)
+            return stage.executable, stage.specialized
+
+        return self._cache.get_or_make(key, call.leaves, make)
+
+    def _compiled(self, call: Call) -> CompiledStage:
+        traced = trace_stage(self._fn, self._arguments, call, self.options, self._watch)
+        return traced.optimize().lower().compile(_disk_cache())
+
+    def _remember(self, key: Hashable, call: Call, stage: CompiledStage) -> None:
+        values, outside = call.values, self._watch.describe(call.objects)
+        needed = {call.paths[i]: repr(v) for i, v in stage.specialized.items()}
+        with self._lock:
+            why = reasons(hash(key), call.description, values, outside, list(self.records))
+            self.records.append(Record(hash(key), call.description, needed, outside, why,
+                                       stage.times, len(stage.before.kernels)))
+
+    # ---- looking in
+
+    def trace(self, /, *args: Any, **kwargs: Any) -> TracedStage:
+        """The traced graph for these arguments, with the stages that follow from it."""
+        args, kwargs = self._arguments.normal(args, kwargs)
+        self._arguments.check(args, kwargs)
+        call = self._arguments.apart(args, kwargs)
+        watch = Watch(self._fn)
+        watch.look(call.objects)
+        return trace_stage(self._fn, self._arguments, call, self.options, watch)
+
+    def lower(self, /, *args: Any, **kwargs: Any) -> LoweredStage:
+        """The device's program for these arguments."""
+        return self.trace(*args, **kwargs).lower()
+
+    def compile(self, /, *args: Any, **kwargs: Any) -> CompiledStage:
+        """The compiled function for these arguments, as an object of its own."""
+        return self.lower(*args, **kwargs).compile(_disk_cache())
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else BoundJit(self, instance)
+
+    def __reduce__(self) -> str:
+        return self.__wrapped__.__qualname__    # like a function: by name
+
+    def __repr__(self) -> str:
+        return f"<weft.jit of {self._arguments.name}>"
+
+
+class BoundJit:
+    """A compiled method of one object."""
+
+    def __init__(self, function: Jit, instance: Any) -> None:
+        self.__func__ = function
+        self.__self__ = instance
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def trace(self, /, *args: Any, **kwargs: Any) -> TracedStage:
+        """See `Jit.trace`."""
+        return self.__func__.trace(self.__self__, *args, **kwargs)
+
+    def lower(self, /, *args: Any, **kwargs: Any) -> LoweredStage:
+        """See `Jit.lower`."""
+        return self.__func__.lower(self.__self__, *args, **kwargs)
+
+    def compile(self, /, *args: Any, **kwargs: Any) -> CompiledStage:
+        """See `Jit.compile`."""
+        return self.__func__.compile(self.__self__, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__func__, name)
+
+    def __eq__(self, other: object) -> bool:
+        return (isinstance(other, BoundJit) and self.__func__ is other.__func__
+                and self.__self__ is other.__self__)
+
+    def __hash__(self) -> int:
+        return hash((id(self.__func__), id(self.__self__)))
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+
+def _disk_cache() -> Cache | None:
+    cache = default_cache()
+    return cache if cache.enabled else None
+
+
+@overload
+def jit(fn: Callable[..., Any], *, device: str | None = ..., static_argnames: Iterable[str] = ...,
+        fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
+        cache_size: int = ...) -> Jit: ...
+
+
+@overload
+def jit(fn: None = ..., *, device: str | None = ..., static_argnames: Iterable[str] = ...,
+        fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
+        cache_size: int = ...) -> Callable[[Callable[..., Any]], Jit]: ...
+
+
+def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
+        static_argnames: Iterable[str] = (), fast_math: bool = False,
+        shapes: Mapping[str, Pattern] | None = None, cache_size: int = 256
+        ) -> Jit | Callable[[Callable[..., Any]], Jit]:
+    """Compile a function written in NumPy. A decorator, with or without arguments.
+
+    The result is called like the function and gives what the function would: same values,
+    element types and shapes. It compiles once for each signature; `weft.explain` shows what was
+    compiled and why.
+
+    Args:
+        fn: a Python function on arrays, numbers, and containers of them.
+        device: where it runs, a name from `weft.devices()`; the CPU unless given.
+        static_argnames: arguments whose values are part of the signature, to be given as hashable
+            objects. Strings, functions and the like always are.
+        fast_math: allow sums and products to be reordered and fused; answers may differ from
+            NumPy's in the last digits, and NaN and infinities are not kept apart.
+        shapes: sizes to leave open, by argument: ``{"x": ("B", 784)}`` serves every number of
+            rows with one compilation. A name stands for one size everywhere; None for any.
+        cache_size: how many signatures to keep; the least recently used is dropped.
+
+    Raises `UnsupportedError` for what is not a function, `DeviceError` for an unknown device.
+
+    >>> import numpy as np, weft
+    >>> @weft.jit
+    ... def scaled(x, factor):
+    ...     return np.tanh(x) * factor
+    >>> scaled(np.zeros(3), 2.0)
+    array([0., 0., 0.])
+    """
+    def decorate(fn: Callable[..., Any]) -> Jit:
+        _check_function(fn)
+        options = Options(device or DEFAULT_DEVICE, fast_math)
+        check_device(options.device)
+        return Jit(fn, options, static_argnames, shapes or {}, cache_size)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _check_function(fn: Any) -> None:
+    if isinstance(fn, classmethod):
+        raise UnsupportedError("weft.jit got a classmethod", expected="a function",
+                               repair="put @classmethod above @weft.jit")
+    if not callable(fn):
+        raise UnsupportedError(f"weft.jit got a {type(fn).__name__}", expected="a function",
+                               repair="options go by keyword: @weft.jit(device=...)")
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or (
+            inspect.isasyncgenfunction(fn)):
+        raise UnsupportedError(
+            f"{fn.__name__} is a generator or coroutine, which cannot be compiled",
+            expected="a function that returns its results")

@@ -1,0 +1,286 @@
+"""The stages of one compilation, each an object that can be held, printed and taken further.
+
+``f.trace(x)`` → ``.optimize()`` → ``.lower()`` → ``.compile()``: traced graph, optimised graph,
+the device's program, something callable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from weft.compiler.ir import Graph
+
+try:
+    from weft.compiler.passes import History, run_pipeline
+except ImportError:
+    def run_pipeline(g, t):
+        return g, None
+    History = None
+from weft.compiler.target import Target
+from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
+from weft.devices.registry import get_device
+from weft.frontend.calling import CallTrace, trace_call
+from weft.frontend.html import page, section
+from weft.frontend.pytree import LEAF, unflatten
+from weft.frontend.signature import Arguments, Call
+from weft.frontend.watch import Place, Watch, read_place
+from weft.runtime.executable import Executable
+
+__all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
+           "trace_stage"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a function was decorated with, as far as compiling is concerned."""
+
+    device: str
+    fast_math: bool = False
+
+    def on(self, device: str | None) -> Options:
+        """The same for another device, if one is named."""
+        return replace(self, device=device) if device else self
+
+    def target(self) -> Target:
+        """The machine to compile for."""
+        return replace(get_device(self.device).target(), fast_math=self.fast_math)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The function a stage came from, and the call it was traced for (without the arrays)."""
+
+    fn: Callable[..., Any]
+    arguments: Arguments
+    call: Call
+    key: Hashable
+    options: Options
+    places: dict[int, Place]     # where captured arrays are read at each call
+    plain: bool                  # all leaves are arrays of native byte order
+
+
+@dataclass(frozen=True, eq=False)
+class TracedStage:
+    """The graph of a function as it was traced, before any pass.
+
+    >>> import numpy as np, weft
+    >>> f = weft.jit(lambda x: x * 2.0 + 1.0, device="reference")
+    >>> print(f.trace(np.zeros(3, np.float32)).graph.text(origins=False))
+    graph @function(%x: f32[3]) -> (f32[3]) {
+      %multiply.0 = mul %x, 2.0:f32 : f32[3]
+    }
+    """
+
+    source: Source
+    traced: CallTrace
+    seconds: float
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+        return self.traced.traced.graph
+
+    def text(self) -> str:
+        """The graph as text, with the user's line behind each op."""
+        return self.graph.text()
+
+    def html(self) -> str:
+        """The graph as a piece of HTML."""
+        return page(section(f"{self.source.call.text}: traced", self.text()))
+
+    def optimize(self, device: str | None = None) -> OptimizedStage:
+        """Run the passes, for another device than the function's if one is named."""
+        options = self.source.options.on(device)
+        start = time.perf_counter()
+        graph, history = run_pipeline(self.graph, options.target())
+        return OptimizedStage(self, options, graph, history, time.perf_counter() - start)
+
+    def lower(self, device: str | None = None) -> LoweredStage:
+        """Optimise, then make the device's program."""
+        return self.optimize(device).lower()
+
+    def compile(self) -> CompiledStage:
+        """Go all the way."""
+        return self.lower().compile()
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizedStage:
+    """The graph after the passes, and the history of what each of them did."""
+
+    before: TracedStage
+    options: Options
+    graph: Graph
+    history: History
+    seconds: float
+
+    def text(self) -> str:
+        """The optimised graph as text."""
+        return self.graph.text()
+
+    def html(self) -> str:
+        """The optimised graph and what each pass changed, as a piece of HTML."""
+        return page(section(f"{self.before.source.call.text}: optimised", self.text()),
+                    section("passes", self.history.text(), open=False))
+
+    def lower(self, device: str | None = None) -> LoweredStage:
+        """The program for the device; for another one, the passes run again for it."""
+        if device and device != self.options.device:
+            return self.before.optimize(device).lower()
+        start = time.perf_counter()
+        lowered = get_device(self.options.device).lower(self.graph, self.options.target())
+        return LoweredStage(self, lowered, time.perf_counter() - start)
+
+    def compile(self) -> CompiledStage:
+        """Lower, then compile."""
+        return self.lower().compile()
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredStage:
+    """A device's program for a graph."""
+
+    before: OptimizedStage
+    lowered: Lowered
+    seconds: float
+
+    @property
+    def device(self) -> Device:
+        """The device it is for."""
+        return get_device(self.before.options.device)
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """Its kernels, in the order in which they run."""
+        return self.lowered.kernels
+
+    def text(self, kind: str | None = None) -> str:
+        """The program as text: ``"kernels"``, ``"llvm"`` or ``"asm"``, as the device offers.
+
+        Without a kind, the first there is, or the graph where the device runs that. Raises
+        `DeviceError` for a kind that the device does not have.
+        """
+        kinds = self.lowered.kinds
+        if kind is None:
+            return self.lowered.text(kinds[0]) if kinds else self.before.text()
+        if kinds and kind not in kinds:
+            raise DeviceError(f"device {self.device.name!r} has no {kind!r} text",
+                              expected=" or ".join(map(repr, kinds)))
+        return self.lowered.text(kind)
+
+    def html(self) -> str:
+        """The program at each level, as a piece of HTML."""
+        return page(*[section(kind, self.text(kind), open=not i)
+                      for i, kind in enumerate(self.lowered.kinds)])
+
+    def compile(self, cache: Cache | None = None) -> CompiledStage:
+        """Machine code, from `cache` where that has it."""
+        start = time.perf_counter()
+        compiled = self.lowered.compile(cache)
+        return CompiledStage(self, compiled, time.perf_counter() - start)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledStage:
+    """A compiled function: call it with arguments of the signature it was made for."""
+
+    before: LoweredStage
+    compiled: Compiled
+    seconds: float
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        source = self.source
+        args, kwargs = source.arguments.normal(args, kwargs)
+        call = source.arguments.apart(args, kwargs)
+        if source.arguments.key(call) != source.key:
+            raise TypeError(f"compiled for {source.call.text}, called as {call.text}")
+        return self.executable(call.leaves)
+
+    @property
+    def traced(self) -> TracedStage:
+        """The stage it began with."""
+        return self.before.before.before
+
+    @property
+    def source(self) -> Source:
+        """The function it is of."""
+        return self.traced.source
+
+    @property
+    def specialized(self) -> dict[int, object]:
+        """The values it was made for, where the code needed them, by flat argument."""
+        return self.traced.traced.traced.specialized
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds that each stage took."""
+        return {"trace": self.traced.seconds, "optimize": self.before.before.seconds,
+                "lower": self.before.seconds, "compile": self.seconds}
+
+    @cached_property
+    def executable(self) -> Executable:
+        """What runs it on flat arguments."""
+        traced, tree = self.traced.traced.traced, self.traced.traced.results
+        made = Executable(
+            self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
+            lambda results: unflatten(tree, results), self._captures(), single=tree is LEAF,
+            plain=self.source.plain)
+        made.about = self
+        return made
+
+    def _captures(self) -> Callable[[], list[Any]] | None:
+        arrays, places = self.traced.traced.traced.captures, self.source.places
+        if not arrays:
+            return None
+        found = [(places.get(id(array)), array) for array in arrays]
+        return lambda: [read_place(place) if place else array for place, array in found]
+
+    def text(self, kind: str | None = None) -> str:
+        """The program as text, see `LoweredStage.text`."""
+        return self.before.text(kind)
+
+    def html(self) -> str:
+        """The program at each level, as a piece of HTML."""
+        return self.before.html()
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, options: Options,
+                watch: Watch) -> TracedStage:
+    """Trace `fn` for this call. `watch.look` must have been called for it."""
+    start = time.perf_counter()
+    traced = trace_call(fn, call, watch)
+    seconds = time.perf_counter() - start
+    places = watch.places(call.objects) if traced.traced.captures else {}
+    plain = all(isinstance(v, np.ndarray) and v.dtype.isnative for v in call.leaves)
+    source = Source(fn, arguments, call.settled(), arguments.key(call), options, places, plain)
+    return TracedStage(source, traced, seconds)

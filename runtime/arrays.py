@@ -1,0 +1,40 @@
+"""Arguments as compiled code wants them: C-contiguous, aligned, native byte order, exact type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Array", "canonical", "is_canonical", "prepare"]
+
+Array = np.ndarray[Any, Any]
+
+def is_canonical(array: Array) -> bool:
+    """Whether compiled code can read the array where it lies; read-only ones qualify.
+
+    >>> [is_canonical(a) for a in (np.zeros(3), np.zeros((3, 4)).T, np.zeros(3, ">f4"))]
+    [True, False, False]
+    """
+    flags = array.flags
+    return (flags.carray or (flags.c_contiguous and flags.aligned)) and array.dtype.isnative
+
+
+def canonical(array: Array) -> Array:
+    """The array itself where `is_canonical`, else a copy that is."""
+    if is_canonical(array):
+        return array
+    return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
+
+
+def prepare(values: Sequence[Any], dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
+    """Arguments of any supported kind, numbers included, as canonical arrays of these types."""
+    return [canonical(v) if type(v) is np.ndarray else _converted(v, dtype)
+            for v, dtype in zip(values, dtypes)]
+
+
+def _converted(value: Any, dtype: np.dtype[Any]) -> Array:
+    if isinstance(value, np.ndarray):           # a harmless subclass, such as memmap
+        return canonical(value.view(np.ndarray))
+    return np.array(value, dtype)

@@ -1,0 +1,24 @@
+"""The exceptions that weft raises. Each is also the built-in one that NumPy would raise.
+
+>>> import weft
+>>> issubclass(weft.errors.ShapeError, ValueError)
+True
+"""
+
+from weft.compiler.errors import (
+    DataDependentError,
+    DTypeError,
+    EscapedTracerError,
+    IndexOutOfBoundsError,
+    ShapeError,
+    TextError,
+    TracerValueError,
+    UnsupportedError,
+    VerifyError,
+    WeftError,
+)
+from weft.devices.protocol import DeviceError
+
+__all__ = ["DTypeError", "DataDependentError", "DeviceError", "EscapedTracerError",
+           "IndexOutOfBoundsError", "ShapeError", "TextError", "TracerValueError",
+           "UnsupportedError", "VerifyError", "WeftError"]
