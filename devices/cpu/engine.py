@@ -10,13 +10,19 @@ The code may call the C library, CPython, and the runtime's functions (`weft_par
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from weft.devices.cpu.assembler import ObjectCache, assemble, assembly_text, llvm_version
+from weft.devices.cpu.entry import entry_ir
+from weft.devices.cpu.entry_spec import EntrySpec
+from weft.devices.cpu.host import host_target
 from weft.devices.cpu.linker import Library, link
 from weft.devices.cpu.native import ensure
 
-__all__ = ["Library", "ObjectCache", "assemble", "assembly_text", "llvm_version", "load"]
+__all__ = ["Entry", "Library", "ObjectCache", "assemble", "assembly_text", "llvm_version", "load",
+           "load_entry"]
 
 
 def load(obj: bytes, needs: Sequence[Library] = (), symbols: Mapping[str, int] | None = None,
@@ -27,3 +33,27 @@ def load(obj: bytes, needs: Sequence[Library] = (), symbols: Mapping[str, int] |
     over asking `library.address` later. The code stays loaded as long as the library is referenced.
     """
     return link(obj, (ensure(), *needs), symbols, exports)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A loaded native entry: the address for `set_entry`, and where its misses go.
+
+    It keeps its code and main's loaded; hold it as long as the callable that it is set on lives.
+    """
+
+    library: Library
+    address: int
+    next_cell: int
+
+    def set_next(self, address: int) -> None:
+        """Let misses go to the entry (any vectorcall function) at this address."""
+        ctypes.c_size_t.from_address(self.next_cell).value = address
+
+
+def load_entry(spec: EntrySpec, main: Library, cache: ObjectCache | None = None) -> Entry:
+    """Assemble and load the entry for a library that defines `spec.main`."""
+    obj = assemble(entry_ir(spec), host_target(), cache, level=0)
+    cell = f"{spec.name}.next"
+    library = load(obj, [main], exports=(spec.name, cell))
+    return Entry(library, library.address(spec.name), library.address(cell))

@@ -42,7 +42,6 @@ _CALLS = """
 declare ptr @PyObject_Call(ptr, ptr, ptr) nounwind
 declare ptr @PyObject_GetAttr(ptr, ptr) nounwind
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr) nounwind
-declare ptr @PyErr_NoMemory() nounwind
 declare ptr @PyLong_FromLongLong(i64) nounwind
 declare ptr @weft_np_NewFromDescr(ptr, ptr, i32, ptr, ptr, ptr, i32, ptr) nounwind
 declare void @Py_IncRef(ptr) nounwind
@@ -133,11 +132,7 @@ plain:
 ours:
   %block = call ptr @weft_alloc(i64 %bytes)
   %failed = icmp eq ptr %block, null
-  br i1 %failed, label %memory, label %wrap
-memory:
-  call void @Py_DecRef(ptr %descr)
-  %e = call ptr @PyErr_NoMemory()
-  ret ptr null
+  br i1 %failed, label %plain, label %wrap  ; NumPy will say best how much is missing
 wrap:
   %b = call ptr @weft_np_NewFromDescr(ptr @weft_np_array, ptr %descr, i32 %nd, ptr %dims, ptr null,
                                       ptr %block, i32 {_NEW_FLAGS}, ptr null)

@@ -27,11 +27,10 @@ __all__ = ["ARRAY", "DESCR", "SCALAR", "publish", "supported", "symbols"]
 
 _FUNCTIONS = (
     "PyBool_FromLong", "PyComplex_FromDoubles", "PyComplex_ImagAsDouble", "PyComplex_RealAsDouble",
-    "PyErr_Clear", "PyErr_NoMemory", "PyErr_Occurred", "PyEval_RestoreThread", "PyEval_SaveThread",
-    "PyFloat_AsDouble", "PyFloat_FromDouble", "PyList_New", "PyList_SetItem",
-    "PyLong_AsLongLongAndOverflow", "PyLong_FromLongLong", "PyObject_GetAttr",
-    "PyObject_Call", "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem", "Py_DecRef",
-    "Py_IncRef",
+    "PyEval_RestoreThread", "PyEval_SaveThread", "PyFloat_AsDouble", "PyFloat_FromDouble",
+    "PyList_New", "PyList_SetItem", "PyLong_AsLongLongAndOverflow", "PyLong_FromLongLong",
+    "PyObject_Call", "PyObject_GetAttr", "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem",
+    "Py_DecRef", "Py_IncRef",
 )
 _OBJECTS = {"PyFloat_Type": float, "PyLong_Type": int, "PyBool_Type": bool,
             "PyComplex_Type": complex, "_Py_TrueStruct": True, "_Py_FalseStruct": False,
