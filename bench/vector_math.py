@@ -74,7 +74,7 @@ def main() -> None:
     """Print the table."""
     args = sys.argv[1:]
     dtypes = [a for a in args if a in ("f32", "f64")] or ["f32", "f64"]
-    skip = ("gcd", "integer", "int_", "frexp", "ldexp")
+    skip = ("gcd", "lcm", "integer", "frexp", "ldexp")
     names = [a for a in args if a in MATH] or [n for n in MATH if not n.startswith(skip)]
     for dtype in dtypes:
         for name in names:

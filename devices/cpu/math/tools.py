@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from weft.devices.cpu.emit import Emitter, Number, Val
 
-__all__ = ["FORMATS", "Format", "absolute", "at_least", "at_most", "bits", "copysign", "format_of",
-           "horner", "pair_product", "pair_sum", "power_of_two", "real", "round_shifted", "same"]
+__all__ = ["FORMATS", "Format", "absolute", "at_least", "at_most", "bits", "copysign", "floor",
+           "format_of", "horner", "pair_product", "pair_sum", "power_of_two", "real",
+           "round_shifted", "same", "truncate"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,28 @@ def at_most(e: Emitter, x: Val, limit: float) -> Val:
 def at_least(e: Emitter, x: Val, limit: float) -> Val:
     """max(x, limit), and NaN where x is NaN."""
     return e.select(e.like(x, limit) > x, limit, x)
+
+
+def truncate(e: Emitter, x: Val) -> Val:
+    """x rounded towards zero, for |x| < 2^mantissa at least; `llvm.trunc` where it is cheap."""
+    if _has_rounding(e):
+        return e.intrinsic("trunc", x)
+    a, unit = absolute(e, x), 2.0 ** format_of(x).mantissa
+    near = (a + unit) - unit
+    return copysign(e, e.select(a < unit, near - e.select(near > a, e.like(a, 1.0), 0.0), a), x)
+
+
+def floor(e: Emitter, x: Val) -> Val:
+    """The greatest integer not above x."""
+    if _has_rounding(e):
+        return e.intrinsic("floor", x)
+    t = truncate(e, x)
+    return copysign(e, t - e.select(t > x, e.like(t, 1.0), 0.0), x)
+
+
+def _has_rounding(e: Emitter) -> bool:
+    """Whether the target rounds to integers in one instruction (x86: SSE4.1; every other: yes)."""
+    return e.target.has_fma or not (e.target.triple == "" or "86" in e.target.triple)
 
 
 def horner(e: Emitter, x: Val, coefficients: Sequence[float]) -> Val:

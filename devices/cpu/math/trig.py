@@ -9,6 +9,7 @@ helper function (one a module, off the straight path) asks libm for those lanes.
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.math.rare import libm_where
 from weft.devices.cpu.math.tools import absolute, bits, format_of, horner, real, round_shifted
 
 __all__ = ["cos", "sin", "tan"]
@@ -105,40 +106,4 @@ def tan(e: Emitter, x: Val) -> Val:
 def _with_far(e: Emitter, name: str, x: Val, near: Val) -> Val:
     """`near`, but libm's value in the lanes beyond the range of the reduction, if there are any."""
     far = absolute(e, x) > FAR[x.dtype][not e.target.has_fma]
-    some = far
-    if x.lanes > 1:
-        reduce = f"@llvm.vector.reduce.or.v{x.lanes}i1"
-        e.declares.add(f"declare i1 {reduce}({far.type})")
-        some = e.assign(f"call i1 {reduce}({far.type} {far.ref})", "i1")
-    helper = f"weft_far_{name}_{x.dtype}x{x.lanes}"
-    if helper not in e.helpers:
-        e.helpers[helper] = _far_helper(e, helper, name, x)
-    yes, done, before = e.fresh("far"), e.fresh("near"), e.block
-    e.branch(some, yes, done)
-    e.label(yes)
-    slow = e.assign(f"call {x.type} @{helper}({x.type} {x.ref}, {x.type} {near.ref}, "
-                    f"{far.type} {far.ref})", x.dtype, x.lanes)
-    e.jump(done)
-    e.label(done)
-    return e.assign(f"phi {x.type} [{near.ref}, %{before}], [{slow.ref}, %{yes}]",
-                    x.dtype, x.lanes)
-
-
-def _far_helper(e: Emitter, helper: str, name: str, like: Val) -> str:
-    """The text of `helper(x, near, far)`: near, but libm's f64 function of x where far is true."""
-    inner = Emitter(e.target)
-    x, near = (inner.arg(v, like.dtype, like.lanes) for v in ("x", "near"))
-    far = inner.arg("far", "i1", like.lanes)
-    with inner.loop(0, like.lanes, carry=[near]) as lane:
-        y = inner.extract(near, lane.i)
-        wide = inner.convert(inner.extract(x, lane.i), "f64")
-        y = inner.select(inner.extract(far, lane.i),
-                         inner.convert(inner.call(name, "f64", wide), like.dtype), y)
-        old = lane.carry[0]
-        lane.next = [y if like.lanes == 1 else inner.assign(
-            f"insertelement {old.type} {old.ref}, {y.type} {y.ref}, i64 {lane.i.ref}",
-            like.dtype, like.lanes)]
-    inner.write(f"ret {like.type} {lane.out[0].ref}")
-    e.declares |= inner.declares
-    return (f"define internal {like.type} @{helper}({like.type} %x, {like.type} %near, "
-            f"{far.type} %far) cold noinline {{\nentry:\n{inner.body()}\n}}")
+    return libm_where(e, name, far, near, x)
