@@ -18,7 +18,7 @@ from weft.compiler.kernel.expr import Expr, Exprs
 from weft.compiler.kernel.index import Atom, Axis, Index, as_index
 from weft.compiler.kernel.pullback import At, expression, is_pointwise
 from weft.compiler.target import Target
-from weft.compiler.types import DTYPES, Dim
+from weft.compiler.types import DTYPES, Dim, Shape
 
 __all__ = ["Cluster", "cluster_graph", "reduced_axes"]
 
@@ -206,7 +206,7 @@ class _Fusion:
             return "a matrix product has no second reduction"
         if len(reads) != 1:
             return f"it is needed at {len(reads)} different indices"
-        rows = _plain_axes(reads[0])
+        rows = _plain_axes(reads[0], node.shape)
         if rows is None:
             return "it is not needed row by row"
         if k.rows is not None and set(rows) != set(k.rows):
@@ -239,7 +239,7 @@ class _Fusion:
         if k.inner or len(reads) != 1:
             return "the kernel has a reduction already" if k.inner else \
                 "it is needed at several indices"
-        rows = _plain_axes(reads[0])
+        rows = _plain_axes(reads[0], node.shape)
         if rows is None or rows != tuple(a for a in k.axes if a.extent != 1):
             return "it is needed in another order of axes"
         if len(k.roots) > 1 and self.depends_on(node.inputs, k):
@@ -251,7 +251,7 @@ class _Fusion:
         (at,) = k.demand[node][:1]
         if len(k.demand[node]) != 1:
             return "it is stored and needed at several indices"
-        axes = _plain_axes(at)
+        axes = _plain_axes(at, node.shape)
         whole = set(k.axes if k.rows is None else k.rows) if node.kind == "reduction" else None
         if axes is None or set(axes) not in ([whole] if whole is not None
                                              else [set(k.axes), set(k.rows or k.axes)]):
@@ -353,7 +353,7 @@ class _Fusion:
     def join(self, node: Node, k: Cluster) -> None:
         """Compute the node inside the cluster."""
         if node.kind in ("reduction", "contraction"):
-            rows = tuple(_plain_axes(k.demand[node][0]) or ())
+            rows = tuple(_plain_axes(k.demand[node][0], node.shape) or ())
             if k.rows is None:
                 k.rows = rows
             if node.kind == "contraction":
@@ -416,14 +416,14 @@ def _is_library(node: Node) -> bool:
     return node.kind in ("sort", "scan") or node.opname == "searchsorted"
 
 
-def _plain_axes(at: At) -> tuple[Axis, ...] | None:
-    """The axes of an index that is nothing but different axes (and constant 0)."""
+def _plain_axes(at: At, shape: Shape) -> tuple[Axis, ...] | None:
+    """The axes of an index that runs over just all elements of an array of this shape."""
     axes = []
-    for ix in at:
-        if ix.is_constant and ix.const == 0:
+    for ix, d in zip(at, shape):
+        if d == 1 and ix.is_constant and ix.const == 0:
             continue
         axis = ix.as_axis
-        if axis is None:
+        if axis is None or axis.extent != d:
             return None
         axes.append(axis)
     return tuple(axes) if len(set(axes)) == len(axes) else None
