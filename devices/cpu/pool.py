@@ -118,7 +118,10 @@ look:
   %threads = load atomic i32, ptr @pool.threads monotonic, align 4
   %workers = sub i32 %threads, 1
   %mine = icmp slt i32 %index, %workers
-  br i1 %mine, label %door, label %idle
+  br i1 %mine, label %door, label %park
+park:
+  call void @wait(ptr @pool.threads, i32 %threads)  ; not wanted until the number changes
+  br label %look
 door:
   %s = load atomic i32, ptr @pool.state acquire, align 4
   %o = and i32 %s, 1073741824
@@ -130,6 +133,7 @@ enter:
   %in = extractvalue { i32, i1 } %x, 1
   br i1 %in, label %work, label %door
 work:
+  call void @rouse()
   call void @run_ranges()
   %old = atomicrmw sub ptr @pool.state, i32 1 seq_cst
   %last = icmp eq i32 %old, 536870913
@@ -140,6 +144,32 @@ notify:
 idle:
   call void @wait_epoch(i32 %seen)
   br label %look
+}
+
+; Wake up to two sleeping workers if there are ranges for more than are awake. The caller does so,
+; and each worker that comes in: all are awake after some few steps, none of them a long one.
+; Only for those inside the region.
+define internal void @rouse() nounwind {
+entry:
+  %asleep = load atomic i32, ptr @pool.sleepers seq_cst, align 4
+  %any = icmp sgt i32 %asleep, 0
+  br i1 %any, label %count, label %out
+count:
+  %n = load i64, ptr getelementptr ({ ptr, ptr, i64, i64 }, ptr @pool.job, i32 0, i32 2)
+  %step = load i64, ptr getelementptr ({ ptr, ptr, i64, i64 }, ptr @pool.job, i32 0, i32 3)
+  %next = load atomic i64, ptr @pool.next monotonic, align 8
+  %rest = sub i64 %n, %next
+  %ranges = sdiv i64 %rest, %step
+  %threads = load atomic i32, ptr @pool.threads monotonic, align 4
+  %awake = sub i32 %threads, %asleep
+  %wide = sext i32 %awake to i64
+  %useful = icmp sge i64 %ranges, %wide
+  br i1 %useful, label %wake, label %out
+wake:
+  call void @wake(ptr @pool.epoch, i32 2)
+  br label %out
+out:
+  ret void
 }
 
 ; Start the workers that are missing; settle for those that the system lets us have.
@@ -229,20 +259,7 @@ open:
   store atomic i64 0, ptr @pool.next monotonic, align 8
   store atomic i32 1073741824, ptr @pool.state release, align 4
   %e = atomicrmw add ptr @pool.epoch, i32 1 seq_cst
-  %asleep = load atomic i32, ptr @pool.sleepers seq_cst, align 4
-  %any = icmp sgt i32 %asleep, 0
-  br i1 %any, label %rouse, label %work
-rouse:
-  ; as many as there are ranges for; all of them where some have been told to stay out
-  %helpers = udiv i64 %n0, %step
-  %few = icmp slt i64 %helpers, %t0
-  %exact = icmp eq i32 %have, %want
-  %can = and i1 %few, %exact
-  %h = trunc i64 %helpers to i32
-  %count = select i1 %can, i32 %h, i32 2147483647
-  call void @wake(ptr @pool.epoch, i32 %count)
-  br label %work
-work:
+  call void @rouse()
   call void @run_ranges()
   %old = atomicrmw and ptr @pool.state, i32 -1073741825 seq_cst
   %empty = icmp eq i32 %old, 1073741824
@@ -291,7 +308,8 @@ out:
 }
 
 define void @weft_set_threads(i32 %n) nounwind {
-  store atomic i32 %n, ptr @pool.threads monotonic, align 4
+  store atomic i32 %n, ptr @pool.threads seq_cst, align 4
+  call void @wake(ptr @pool.threads, i32 2147483647)
   ret void
 }
 
