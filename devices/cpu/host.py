@@ -94,7 +94,8 @@ def _is_x86(triple: str) -> bool:
 
 
 def _with_level(target: Target, level: str) -> Target:
-    names = {"avx512": {"avx512f", "avx2", "fma"}, "avx2": {"avx2", "fma"}, "baseline": set()}
+    names = {"avx512": {"avx512f", "avx2", "fma", "f16c"}, "avx2": {"avx2", "fma", "f16c"},
+             "baseline": set()}
     return _with_features(replace(target, cpu=_LEVELS[level]), names[level])
 
 
@@ -103,12 +104,12 @@ def _with_features(target: Target, on: set[str]) -> Target:
     if not _is_x86(target.triple):
         neon = platform.machine().lower() in ("aarch64", "arm64")
         return replace(target, vector_bytes=16, registers=32, has_fma=neon,
-                       has_f16="fullfp16" in on, has_bf16="bf16" in on)
+                       has_f16=True, has_bf16="bf16" in on)
     avx512 = "avx512f" in on
     return replace(
         target, vector_bytes=64 if avx512 else 32 if "avx2" in on else 16,
         registers=32 if avx512 else 16, has_fma="fma" in on, masked=avx512 or "avx2" in on,
-        has_f16="avx512fp16" in on, has_bf16="avx512bf16" in on)
+        has_f16="f16c" in on, has_bf16="avx512bf16" in on)
 
 
 def _affinity() -> set[int]:

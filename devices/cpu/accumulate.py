@@ -1,0 +1,148 @@
+"""Accumulators of reductions: how values are taken in, joined and finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from weft.compiler.types import DType
+from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.lower import REAL, Scalar, reg
+from weft.devices.cpu.lower_complex import COMPLEX, Cx
+
+__all__ = ["Accumulator", "two_sum"]
+
+State = list[Val]
+_COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "and": "and",
+            "or": "or"}
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """The running state of one reduction, held in registers.
+
+    `op` is a reduction of the kernel IR and `dtype` the type of the values taken in. A state is
+    the real parts of the running value; for argmax and argmin, the value and its position (i64).
+    """
+
+    op: str
+    dtype: DType
+
+    @property
+    def is_arg(self) -> bool:
+        """Whether positions are tracked."""
+        return self.op in ("argmax", "argmin")
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether long runs are added up in blocks with compensation between them."""
+        return self.op == "sum" and self.dtype.is_inexact
+
+    def start(self, e: Emitter, lanes: int, first: Val | None = None) -> State:
+        """The state before any value; `first` is the position of each lane's first value."""
+        part = reg(self.dtype.real)
+        value = [e.const(part, c, lanes) for c in self._identity()]
+        return [*value, e.splat(first, lanes)] if first is not None else value
+
+    def _identity(self) -> list[float | int | bool]:
+        d = self.dtype
+        if self.op in ("max", "argmax", "min", "argmin"):
+            low = self.op in ("max", "argmax")
+            if d.is_inexact:
+                edge: float | int | bool = -np.inf if low else np.inf
+            elif d.kind == "bool":
+                edge = not low
+            else:
+                edge = int(np.iinfo(d.numpy).min if low else np.iinfo(d.numpy).max)
+            return [edge, edge] if d.is_complex else [edge]
+        # -0.0 is what leaves every float unchanged when it is added
+        one: float | int | bool = {"sum": -0.0 if d.is_inexact else 0, "prod": 1, "and": True,
+                                   "or": False}[self.op]
+        return [one, 0.0 if self.op == "prod" else one] if d.is_complex else [one]
+
+    def take(self, e: Emitter, state: State, value: Scalar, mask: Val | None,
+             position: Val | None = None) -> State:
+        """The state after one more value in each live lane."""
+        parts = [value.re, value.im] if isinstance(value, Cx) else [value]
+        lanes = state[0].lanes
+        parts = [e.splat(p, lanes) for p in parts]
+        if self.is_arg:
+            assert position is not None
+            return self._take_arg(e, state, parts[0], mask, e.splat(position, lanes))
+        if mask is not None:
+            parts = [e.select(mask, p, e.const(p.dtype, c, lanes))
+                     for p, c in zip(parts, self._identity())]
+        return self.join(e, state, parts)
+
+    def _take_arg(self, e: Emitter, state: State, value: Val, mask: Val | None,
+                  position: Val) -> State:
+        best, at = state
+        better = value > best if self.op == "argmax" else value < best
+        if value.dtype == "i1":
+            better = value & ~best if self.op == "argmax" else ~value & best
+        if value.is_float:
+            better = better | (e.unordered(value, value) & ~e.unordered(best, best))
+        if mask is not None:
+            better = better & mask
+        return [e.select(better, value, best), e.select(better, position, at)]
+
+    def join(self, e: Emitter, a: State, b: State) -> State:
+        """Two states as one."""
+        if self.is_arg:
+            return self._join_arg(e, a, b)
+        name = _COMBINE[self.op]
+        if self.dtype.is_complex:
+            out = COMPLEX[name](e, Cx(*a), Cx(*b))
+            return [out.re, out.im]
+        return [REAL[name](e, a[0], b[0])]
+
+    def _join_arg(self, e: Emitter, a: State, b: State) -> State:
+        (va, pa), (vb, pb) = a, b
+        if va.dtype == "i1":
+            va, vb = e.convert(va, "u8"), e.convert(vb, "u8")
+        better = vb > va if self.op == "argmax" else vb < va
+        same = va.eq(vb)
+        if va.is_float:
+            nan_a, nan_b = e.unordered(va, va), e.unordered(vb, vb)
+            better = (better & ~nan_a) | (nan_b & ~nan_a)
+            same = same | (nan_a & nan_b)
+        take = better | (same & (pb < pa))
+        value = e.select(take, vb, va)
+        return [e.convert(value, "i1") if a[0].dtype == "i1" else value, e.select(take, pb, pa)]
+
+    def across(self, e: Emitter, state: State) -> State:
+        """All lanes joined into one, by halves."""
+        lanes = state[0].lanes
+        while lanes > 1:
+            half = lanes // 2
+            low = [e.shuffle(v, None, range(half)) for v in state]
+            high = [e.shuffle(v, None, range(half, lanes)) for v in state]
+            state = self.join(e, [_one(e, v) for v in low], [_one(e, v) for v in high])
+            lanes = half
+        return state
+
+    def result(self, state: State) -> Scalar:
+        """The value of a finished state."""
+        if self.is_arg:
+            return state[1]
+        return Cx(*state) if self.dtype.is_complex else state[0]
+
+
+def _one(e: Emitter, v: Val) -> Val:
+    """A vector of one lane as a scalar."""
+    if v.lanes > 1 or not v.ref.startswith("%"):
+        return v
+    return e.assign(f"extractelement <1 x {v.type}> {v.ref}, i64 0", v.dtype)
+
+
+def two_sum(e: Emitter, total: Val, rest: Val, x: Val) -> tuple[Val, Val]:
+    """total + x, and the compensation with this addition's rounding error (Knuth's two-sum)."""
+    s = total + x
+    b = s - total
+    return s, rest + ((total - (s - b)) + (x - b))
+
+
+def compensated(e: Emitter, total: Val, rest: Val) -> Val:
+    """The sum with its compensation; without it where infinities made that NaN."""
+    return e.select(e.unordered(rest, rest), total, total + rest)

@@ -1,0 +1,452 @@
+"""Loops: from a kernel and its schedule to an LLVM function.
+
+A unit of work is one row, or a block of one row axis for kernels that run across rows. Inside, the
+stages follow one another; each is a nest of serial loops around one vector loop, with a masked or
+scalar tail for what does not fill the lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from weft.compiler.kernel.flatten import flatten
+from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.kernel.ir import Kernel, Reduce, Stage
+from weft.compiler.target import Target
+from weft.compiler.types import Dim, numel
+from weft.devices.cpu.accumulate import Accumulator, compensated, two_sum
+from weft.devices.cpu.code import KernelCode, Phase
+from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.evaluate import Evaluator
+from weft.devices.cpu.schedule import Schedule, schedule
+
+__all__ = ["emit_loops"]
+
+BLOCK_TURNS = 16           # turns of a vector loop added up plainly before compensation
+STACK_BYTES = 16 << 10     # scratch rows up to this size live on the stack
+
+
+def emit_loops(kernel: Kernel, name: str, target: Target) -> KernelCode:
+    """Code for any kernel, by the general schedules."""
+    return _Loops(flatten(kernel), name, target).emit()
+
+
+def dim_product(axes: Sequence[Axis]) -> Dim:
+    """Points of an index space whose extents are plain sizes."""
+    return numel(a.extent for a in axes if not isinstance(a.extent, Index))
+
+
+class _Loops:
+    def __init__(self, kernel: Kernel, name: str, target: Target) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.target = target
+        self.plan: Schedule = schedule(kernel, target)
+        self.e = Emitter(target)
+
+    # ---- the function
+
+    def emit(self) -> KernelCode:
+        k, e = self.kernel, self.e
+        ctx = e.arg("ctx", "ptr")
+        pointers = {}
+        for i, (name, _) in enumerate(k.buffers):
+            pointers[name] = e.load(e.gep(ctx, i, "ptr"), "ptr")
+        n = len(k.buffers)
+        dims = self._dims(ctx, n)
+        self.status = e.load(e.gep(ctx, n + 1, "ptr"), "ptr") if self._checks else None
+        release = self._scratch(pointers)
+        self.ev = Evaluator(e, pointers, k.types, dims)
+        self.ev.lane_scratch = frozenset(s for s, _ in k.scratch) if self.plan.across \
+            else frozenset()
+        self.ev.hoist([r for s in k.stages for r in s.roots],
+                      [*k.axes, *(a for s in k.stages for a in s.axes)])
+        with e.loop(e.arg("lo", "i64"), e.arg("hi", "i64"), stem="unit") as unit, self.ev.scope():
+            self._unit(unit.i)
+        release()
+        e.write("ret void")
+        text = (f"define internal void @{self.name}(ptr noalias %ctx, i64 %lo, i64 %hi) "
+                f"{{\nentry:\n{e.body()}\n}}\n")
+        phase = Phase(self.name, self._units(), self.plan.grain, self.plan.parallel)
+        return KernelCode(text, frozenset(e.declares), dict(getattr(e, "helpers", {})), (phase,))
+
+    @property
+    def _checks(self) -> bool:
+        return any(s.checks for s in self.kernel.stages)
+
+    def _dims(self, ctx: Val, n: int) -> dict[str, Val]:
+        if not self.kernel.symbols:
+            return {}
+        table = self.e.load(self.e.gep(ctx, n, "ptr"), "ptr")
+        return {s: self.e.load(self.e.gep(table, i, "i64"), "i64")
+                for i, s in enumerate(self.kernel.symbols)}
+
+    def _scratch(self, pointers: dict[str, Val]) -> Callable[[], None]:
+        """Memory for scratch rows; returns what gives it back."""
+        e, total, offsets = self.e, 0, {}
+        for name, t in self.kernel.scratch:
+            assert isinstance(t.nbytes, int)
+            offsets[name] = total
+            total += (t.nbytes * (self.plan.lanes if self.plan.across else 1) + 63) // 64 * 64
+        if not total:
+            return lambda: None
+        if total <= STACK_BYTES:
+            block = e.assign(f"alloca i8, i64 {total}, align 64", "ptr")
+        else:
+            e.declares.add("declare ptr @weft_alloc(i64)")
+            block = e.assign(f"call ptr @weft_alloc(i64 {total})", "ptr")
+        for name, offset in offsets.items():
+            pointers[name] = e.gep(block, offset, "i8")
+
+        def release() -> None:
+            if total > STACK_BYTES:
+                e.declares.add("declare void @weft_free(ptr)")
+                e.write(f"call void @weft_free(ptr {block.ref})")
+        return release
+
+    def _units(self) -> Dim:
+        k = self.kernel
+        if not self.plan.across:
+            return dim_product(k.axes)
+        if not k.axes:
+            return 1
+        rows = dim_product(k.axes[:-1])
+        width = k.axes[-1].extent
+        assert not isinstance(width, Index)
+        if isinstance(width, int):
+            return rows * -(-width // self.plan.block)
+        return rows  # a symbolic width is one block
+
+    # ---- one unit
+
+    def _unit(self, unit: Val) -> None:
+        k, ev = self.kernel, self.ev
+        if not self.plan.across:
+            self._place(unit, k.axes)
+            for stage in k.stages:
+                self._stage_along(stage)
+            return
+        if not k.axes:
+            self._body_across(None)
+            return
+        *outer, v = k.axes
+        lo, hi = self._block(unit, outer, v)
+        ev.hoist([r for s in k.stages for r in s.roots],
+                 (v, *(a for s in k.stages for a in s.axes)))
+        self._vector_loop(v, lo, hi, lambda live: self._body_across(live))
+
+    def _place(self, point: Val, axes: Sequence[Axis]) -> None:
+        """Set the axes from a flat number of a point in their space."""
+        for axis, after in zip(axes, [*pairwise(axes), None]):
+            self.ev.axes[axis] = point
+            if after is not None:
+                step = self.ev.dim(dim_product(axes[list(axes).index(axis) + 1:]))
+                q = self.e.binary("div", Val(self.e, point.ref, "u64"), Val(self.e, step.ref,
+                                                                             "u64"))
+                quotient = Val(self.e, q.ref, "i64")
+                self.ev.axes[axis] = quotient
+                point = point - quotient * step
+
+    def _block(self, unit: Val, outer: list[Axis], v: Axis) -> tuple[Val, Val]:
+        """Place the outer axes; the range of the last row axis that this unit covers."""
+        e, width = self.e, v.extent
+        assert not isinstance(width, Index)
+        if not isinstance(width, int):
+            self._place(unit, outer)
+            return e.const("i64", 0), self.ev.dim(width)
+        blocks = -(-width // self.plan.block)
+        if blocks <= 1:
+            self._place(unit, outer)
+            return e.const("i64", 0), e.const("i64", width)
+        row, number = unit, unit
+        if outer:
+            u = e.binary("div", Val(e, unit.ref, "u64"), e.const("u64", blocks))
+            row = Val(e, u.ref, "i64")
+            number = unit - row * blocks
+            self._place(row, outer)
+        lo = number * self.plan.block
+        hi = e.intrinsic("smin", lo + self.plan.block, e.const("i64", width))
+        return lo, hi
+
+    # ---- vector loops
+
+    def _vector_loop(self, axis: Axis, lo: Val, hi: Val,
+                     body: Callable[[Val | None], None]) -> None:
+        """`body(mask)` for all of [lo, hi) along the axis, lanes at a time; no carried values."""
+        e, ev, lanes = self.e, self.ev, self.plan.lanes
+
+        def turn(i: Val, width: int, mask: Val | None) -> None:
+            with ev.scope():
+                ev.axes[axis], ev.vector, ev.lanes, ev.mask = i, axis, width, mask
+                body(mask)
+
+        full = self._full(lo, hi, lanes)
+        self._for(lo, full, lanes, [], lambda i, _: turn(i, lanes, None) or [])
+        if self._divides(axis, lanes) or lanes == 1:
+            return
+        if self.target.masked:
+            mask = e.iota("i64", lanes) < e.splat(hi - full, lanes)
+            self._for(full, hi, lanes, [], lambda i, _: turn(i, lanes, mask) or [])
+        else:
+            self._for(full, hi, 1, [], lambda i, _: turn(i, 1, None) or [])
+
+    def _for(self, lo: Val, hi: Val, step: int, states: list[list[Val]],
+             turn: Callable[[Val, list[list[Val]]], list[list[Val]]]) -> list[list[Val]]:
+        """A loop carrying states; without the loop where it is known to take at most one turn."""
+        if not lo.ref.startswith("%") and not hi.ref.startswith("%"):
+            turns = -(-(int(hi.ref) - int(lo.ref)) // step)
+            if turns <= 1:
+                return turn(lo, states) if turns == 1 else states
+        with self.e.loop(lo, hi, step, carry=_flat(states)) as loop:
+            loop.next = _flat(turn(loop.i, _unflat(loop.carry, states)))
+        return _unflat(loop.out, states)
+
+    def _full(self, lo: Val, hi: Val, lanes: int) -> Val:
+        """The end of the part of [lo, hi) that fills all lanes."""
+        if lanes == 1:
+            return hi
+        if not lo.ref.startswith("%") and not hi.ref.startswith("%"):
+            a, b = int(lo.ref), int(hi.ref)
+            return self.e.const("i64", a + (b - a) // lanes * lanes)
+        return lo + ((hi - lo) & -lanes)
+
+    def _divides(self, axis: Axis, lanes: int) -> bool:
+        return isinstance(axis.extent, int) and axis.extent % lanes == 0
+
+    # ---- stages across rows: lanes along the last row axis
+
+    def _body_across(self, mask: Val | None) -> None:
+        for stage in self.kernel.stages:
+            if not stage.axes:
+                self._turn(stage, mask)
+                continue
+            self.ev.hoist(stage.roots, stage.axes)
+            accs = [_accumulator(r) for r in stage.reduces]
+            start = [a.start(self.e, self.ev.lanes, self.e.const("i64", 0) if a.is_arg else None)
+                     for a in accs]
+            states = self._serial(stage, accs, start, 0, mask)
+            self._finish(stage, accs, states)
+
+    def _serial(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]], depth: int,
+                mask: Val | None) -> list[list[Val]]:
+        """Serial loops over the inner axes from `depth` on, carrying the states."""
+        e, ev = self.e, self.ev
+        if depth == len(stage.axes):
+            return self._take(stage, accs, states, mask, self._position(stage))
+        axis = stage.axes[depth]
+        if depth:
+            ev.hoist(stage.roots, stage.axes[depth:])
+        def turn(i: Val, now: list[list[Val]]) -> list[list[Val]]:
+            with ev.scope():
+                ev.axes[axis] = i
+                return self._serial(stage, accs, now, depth + 1, mask)
+
+        return self._for(e.const("i64", 0), ev.extent(axis), 1, states, turn)
+
+    # ---- stages along rows: lanes along the stage's last inner axis
+
+    def _stage_along(self, stage: Stage) -> None:
+        e, ev = self.e, self.ev
+        if not stage.axes:
+            self._turn(stage, None)
+            return
+        ev.hoist(stage.roots, stage.axes)
+        accs = [_accumulator(r) for r in stage.reduces]
+        lanes = self.plan.lanes
+        first = self._lane_positions(lanes)
+        start = [self._start(a, lanes, first) for a in accs]
+        states, tails = self._along(stage, accs, start, 0)
+        done = []
+        for a, state, tail in zip(accs, states, tails):
+            out = self._across_lanes(a, state)
+            done.append(a.join(e, out, tail) if tail is not None else out)
+        self._finish(stage, accs, done)
+
+    def _lane_positions(self, lanes: int) -> Val:
+        return self.e.iota("i64", lanes)
+
+    def _start(self, a: Accumulator, lanes: int, first: Val) -> list[Val]:
+        state = a.start(self.e, lanes, first if a.is_arg else None)
+        if a.is_blocked:
+            rest = [self.e.const(v.dtype, 0.0, lanes) for v in state]
+            return [*state, *rest]
+        return state
+
+    def _across_lanes(self, a: Accumulator, state: list[Val]) -> list[Val]:
+        if a.is_blocked:
+            n = len(state) // 2
+            state = [compensated(self.e, s, r) for s, r in zip(state[:n], state[n:])]
+        return a.across(self.e, state)
+
+    def _along(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]], depth: int
+               ) -> tuple[list[list[Val]], list[list[Val] | None]]:
+        """The nest from `depth` on. States are vectors; a scalar tail has states of its own,
+        which are joined in before the next outer turn."""
+        e, ev = self.e, self.ev
+        axis = stage.axes[depth]
+        if depth == len(stage.axes) - 1:
+            return self._innermost(stage, accs, states, axis)
+        if depth:
+            ev.hoist(stage.roots, stage.axes[depth:])
+        tail_start = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
+        n = len(states)
+
+        def turn(i: Val, now: list[list[Val]]) -> list[list[Val]]:
+            with ev.scope():
+                ev.axes[axis] = i
+                out, tails = self._along(stage, accs, now[:n], depth + 1)
+                joined = [old if t is None else a.join(e, old, t)
+                          for a, old, t in zip(accs, now[n:], tails)]
+                return [*out, *joined]
+
+        done = self._for(e.const("i64", 0), ev.extent(axis), 1, [*states, *tail_start], turn)
+        needed = not (self.target.masked or self.plan.lanes == 1)
+        return done[:n], [t if needed else None for t in done[n:]]
+
+    def _innermost(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]],
+                   axis: Axis) -> tuple[list[list[Val]], list[list[Val] | None]]:
+        e, ev, lanes = self.e, self.ev, self.plan.lanes
+        if len(stage.axes) > 1:
+            ev.hoist(stage.roots, (axis,))
+        lo, hi = e.const("i64", 0), ev.extent(axis)
+        full = self._full(lo, hi, lanes)
+
+        def turn(i: Val, width: int, mask: Val | None, now: list[list[Val]]) -> list[list[Val]]:
+            with ev.scope():
+                ev.axes[axis], ev.vector, ev.lanes, ev.mask = i, axis, width, mask
+                return self._take(stage, accs, now, mask, self._position(stage))
+
+        states = self._blocks(accs, states, lo, full, turn) if any(
+            a.is_blocked for a in accs) else self._plain(states, lo, full, turn)
+        none: list[list[Val] | None] = [None for _ in accs]
+        if self._divides(axis, lanes) or lanes == 1:
+            return states, none
+        if self.target.masked:
+            return self._masked_tail(states, full, hi, turn), none
+        tails = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
+        return states, list(self._for(full, hi, 1, tails, lambda i, now: turn(i, 1, None, now)))
+
+    def _plain(self, states: list[list[Val]], lo: Val, full: Val,
+               turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
+        lanes = self.plan.lanes
+        return self._for(lo, full, lanes, states, lambda i, now: turn(i, lanes, None, now))
+
+    def _blocks(self, accs: list[Accumulator], states: list[list[Val]], lo: Val, full: Val,
+                turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
+        """Float sums in blocks: plain sums of a few turns, joined with two-sum compensation."""
+        e, lanes = self.e, self.plan.lanes
+        size = BLOCK_TURNS * lanes
+
+        def block(i: Val, outer: list[list[Val]]) -> list[list[Val]]:
+            end = full if self._at_most(i, full, size) else e.intrinsic("smin", i + size, full)
+            fresh = [self._fresh(a, s) for a, s in zip(accs, outer)]
+            inner = self._for(i, end, lanes, fresh, lambda j, now: turn(j, lanes, None, now))
+            return [self._add_block(a, old, new) for a, old, new in zip(accs, outer, inner)]
+
+        return self._for(lo, full, size, states, block)
+
+    def _at_most(self, lo: Val, hi: Val, size: int) -> bool:
+        constant = not lo.ref.startswith("%") and not hi.ref.startswith("%")
+        return constant and int(hi.ref) - int(lo.ref) <= size
+
+    def _fresh(self, a: Accumulator, state: list[Val]) -> list[Val]:
+        return a.start(self.e, self.plan.lanes) if a.is_blocked else state
+
+    def _add_block(self, a: Accumulator, old: list[Val], new: list[Val]) -> list[Val]:
+        if not a.is_blocked:
+            return new
+        n = len(new)
+        pairs = [two_sum(self.e, s, r, x) for s, r, x in zip(old[:n], old[n:], new)]
+        return [s for s, _ in pairs] + [r for _, r in pairs]
+
+    def _masked_tail(self, states: list[list[Val]], full: Val, hi: Val,
+                     turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
+        e, lanes = self.e, self.plan.lanes
+        mask = e.iota("i64", lanes) < e.splat(hi - full, lanes)
+        # a loop of at most one turn: the states pass it unchanged where nothing is left over
+        return self._for(full, hi, lanes, states, lambda i, now: turn(i, lanes, mask, now))
+
+    # ---- one turn
+
+    def _position(self, stage: Stage) -> Val | None:
+        """The flat position of this turn in the stage's inner space (for argmax)."""
+        if not any(r.op in ("argmax", "argmin") for r in stage.reduces):
+            return None
+        flat = Index()
+        for axis in stage.axes:
+            assert not isinstance(axis.extent, Index)
+            flat = flat * axis.extent + Index(((axis, 1),))
+        return self.ev.index(flat)
+
+    def _take(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]],
+              mask: Val | None, position: Val | None) -> list[list[Val]]:
+        """Evaluate one turn: checks and stores, and every reduction's next state."""
+        out = []
+        for a, r, state in zip(accs, stage.reduces, states):
+            value = self.ev.value(r.value)
+            n = len(state) // 2 if a.is_blocked and len(state) == 2 * self._parts(a) else 0
+            own = a.take(self.e, state[:n] if n else state, value, mask, position)
+            out.append([*own, *state[n:]] if n else own)
+        self._turn(stage, mask)
+        return out
+
+    def _parts(self, a: Accumulator) -> int:
+        return 2 if a.dtype.is_complex else 1
+
+    def _turn(self, stage: Stage, mask: Val | None) -> None:
+        for number, c in enumerate(stage.checks):
+            self._check(self.ev.real(c.value), c.size, mask, number)
+        for w in stage.stores:
+            self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask)
+
+    def _check(self, value: Val, size: Dim, mask: Val | None, number: int) -> None:
+        e = self.e
+        assert self.status is not None
+        bound = e.like(value, self.ev.dim(size))
+        bad = (value >= bound) | (value < -bound)
+        if mask is not None and bad.lanes > 1:
+            bad = bad & mask
+        if bad.lanes > 1:
+            n = bad.lanes
+            e.declares.add(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)")
+            some = e.assign(f"call i1 @llvm.vector.reduce.or.v{n}i1({bad.type} {bad.ref})", "i1")
+        else:
+            some = bad
+        with e.when(some, "bad"):
+            self._report(value, bad, number)
+
+    def _report(self, value: Val, bad: Val, number: int) -> None:
+        e = self.e
+        assert self.status is not None
+        if value.lanes > 1:
+            value = e.extract(value, e.first_set(bad))
+        e.store(e.const("i32", number + 1), self.status)
+        e.store(value, e.gep(self.status, 1, "i64"))
+
+    def _finish(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]]) -> None:
+        for r, a, state in zip(stage.reduces, accs, states):
+            self.ev.accs[r.number] = self._nonempty(a, stage, a.result(state))
+
+    def _nonempty(self, a: Accumulator, stage: Stage, value):  # type: ignore[no-untyped-def]
+        """A sum of nothing is 0.0, not the -0.0 that sums begin with."""
+        if not a.is_blocked or all(isinstance(x.extent, int) and x.extent > 0
+                                   for x in stage.axes):
+            return value
+        from weft.devices.cpu.lower_complex import Cx
+        if isinstance(value, Cx):
+            return Cx(value.re + 0.0, value.im + 0.0)
+        return value + 0.0
+
+
+def _accumulator(r: Reduce) -> Accumulator:
+    return Accumulator(r.op, r.value.dtype if r.op in ("argmax", "argmin") else r.dtype)
+
+
+def _flat(states: Sequence[Sequence[Val]]) -> list[Val]:
+    return [v for s in states for v in s]
+
+
+def _unflat(values: Sequence[Val], like: Sequence[Sequence[Val]]) -> list[list[Val]]:
+    it = iter(values)
+    return [[next(it) for _ in s] for s in like]

@@ -1,0 +1,162 @@
+"""The CPU device: graphs become programs of kernels, kernels LLVM IR, that native code."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from weft.compiler.errors import IndexOutOfBoundsError
+from weft.compiler.ir import Graph
+from weft.compiler.kernel.ir import Kernel, Program, Step
+from weft.compiler.kernel.program import build_program
+from weft.compiler.kernel.pullback import POINTWISE
+from weft.compiler.ops.registry import OPS
+from weft.compiler.target import Target
+from weft.compiler.types import Size, evaluate_dim
+from weft.devices.cpu.engine import Entry, Library, assemble, assembly_text, load, load_entry
+from weft.devices.cpu.entry_spec import EntrySpec
+from weft.devices.cpu.host import host_target
+from weft.devices.cpu.lower import TABLE
+from weft.devices.cpu.module import CONSTANTS, MAIN, Module, build_module
+from weft.devices.protocol import Array, Cache, DeviceError, KernelInfo
+
+__all__ = ["CpuDevice"]
+
+_KINDS = ("kernels", "llvm", "asm")
+
+
+class CpuDevice:
+    """Native code for this machine's processor."""
+
+    name = "cpu"
+
+    def target(self) -> Target:
+        """This machine."""
+        return host_target()
+
+    def supported(self) -> frozenset[str]:
+        """All ops but those that no schedule or table line covers."""
+        loops = frozenset(n for n, op in OPS.items()
+                          if op.kind in ("reduction", "contraction", "scan", "sort", "structure"))
+        return TABLE | frozenset(POINTWISE) | loops | {"searchsorted"}
+
+    def lower(self, graph: Graph, target: Target) -> CpuLowered:
+        """The program of kernels for an optimised graph."""
+        return CpuLowered(graph, build_program(graph, target), target)
+
+
+class CpuLowered:
+    """A program of kernels; its LLVM IR is written when it is first asked for."""
+
+    kinds = _KINDS
+
+    def __init__(self, graph: Graph, program: Program, target: Target) -> None:
+        self.graph = graph
+        self.program = program
+        self.target = target
+
+    @cached_property
+    def module(self) -> Module:
+        """The LLVM module."""
+        return build_module(self.program, self.target)
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """What each step does, in order."""
+        return tuple(map(_describe, self.program.steps))
+
+    def text(self, kind: str) -> str:
+        """`kernels`, `llvm` or `asm`."""
+        if kind == "kernels":
+            return self.program.text()
+        if kind == "llvm":
+            return self.module.text
+        if kind == "asm":
+            return assembly_text(self.module.text, self.target)
+        raise DeviceError(f"device 'cpu' has no {kind} text",
+                          expected=f"one of {', '.join(_KINDS)}")
+
+    def compile(self, cache: Cache | None = None) -> CpuCompiled:
+        """Native code, from the cache where that has it."""
+        obj = assemble(self.module.text, self.target, cache)
+        return CpuCompiled(self, load(obj, exports=(MAIN, CONSTANTS, "bad_index")))
+
+
+class CpuCompiled:
+    """Loaded native code for one program."""
+
+    def __init__(self, lowered: CpuLowered, library: Library) -> None:
+        self.program = lowered.program
+        self.module = lowered.module
+        self.library = library
+        self._constants = self._fill_constants()
+        address = library.address(MAIN)
+        self._main = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(address)
+        results = {b.name: b for b in self.program.buffers if b.kind == "result"}
+        self._results = tuple(results[n] for n in dict.fromkeys(self.program.results))
+        self._order = [list(dict.fromkeys(self.program.results)).index(n)
+                       for n in self.program.results]
+        self._slots = 1 + max([b.index for b in results.values()], default=-1)
+
+    def _fill_constants(self) -> list[Array]:
+        by_name = self.program.by_name
+        kept = [np.ascontiguousarray(by_name[n].value) for n in self.module.constants]
+        table = (ctypes.c_void_p * max(1, len(kept))).from_address(self.library.address(CONSTANTS))
+        for i, a in enumerate(kept):
+            table[i] = a.ctypes.data
+        return kept
+
+    @property
+    def checks(self) -> bool:
+        """Whether main can return a status other than 0."""
+        return bool(self.module.checks)
+
+    def run(self, arrays: Sequence[Array], /) -> list[Array]:
+        """The results for these arguments; see the protocol. Raises `IndexError` as NumPy does."""
+        symbols = self._bind(arrays)
+        made = [np.empty([evaluate_dim(d, symbols) for d in b.type.shape], b.type.dtype.numpy)
+                for b in self._results]
+        n = len(arrays)
+        pointers = (ctypes.c_void_p * (n + self._slots + 1))()
+        for i, a in enumerate(arrays):
+            pointers[i] = a.ctypes.data
+        for b, a in zip(self._results, made):
+            pointers[n + b.index] = a.ctypes.data
+        sizes = (ctypes.c_int64 * (len(symbols) + 1))(*symbols.values())
+        status = self._main(pointers, sizes)
+        if status:
+            raise self.error(status)
+        return [made[i] for i in self._order]
+
+    def _bind(self, arrays: Sequence[Array]) -> dict[str, int]:
+        """Values of the symbols, from the arguments' shapes."""
+        out: dict[str, int] = {}
+        if self.program.symbols:
+            params = [b for b in self.program.buffers if b.kind == "param"]
+            for b, a in zip(params, arrays):
+                for d, n in zip(b.type.shape, a.shape):
+                    if isinstance(d, Size) and len(d.symbols) == 1 and d == Size.symbol(str(d)):
+                        out.setdefault(str(d), n)
+        return {s: out[s] for s in self.program.symbols}
+
+    def error(self, status: int) -> IndexOutOfBoundsError:
+        """The error that a status stands for."""
+        check = self.module.checks[status]
+        value = ctypes.c_int64.from_address(self.library.address("bad_index")).value
+        return IndexOutOfBoundsError(
+            f"index {value} is out of bounds for axis {check.axis} with size {check.size}",
+            origin=check.origin)
+
+    def entry(self, spec: EntrySpec, /, cache: Cache | None = None) -> Entry:
+        """A native entry to `main` with this signature."""
+        return load_entry(spec, self.library, cache)
+
+
+def _describe(step: Step) -> KernelInfo:
+    library = not isinstance(step.kernel, Kernel)
+    return KernelInfo(step.name, step.ops, step.origins, int(step.flops), int(step.nbytes),
+                      merged=(), stopped="; ".join(step.notes),
+                      fallback="" if not library else "")

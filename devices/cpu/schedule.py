@@ -1,0 +1,161 @@
+"""Deciding how a kernel's loops run: which axis takes the vector lanes, how many, in what units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from weft.compiler.kernel.construct import expr_cost
+from weft.compiler.kernel.expr import Expr, walk
+from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.kernel.ir import Kernel, Stage
+from weft.compiler.target import Target
+from weft.compiler.types import Dim, Size
+
+__all__ = ["Schedule", "schedule"]
+
+PARALLEL_NS = 20_000.0      # work below this stays on the calling thread
+GRAIN_NS = 8_000.0          # least work handed to a thread at a time
+BLOCK_BYTES = 32 << 10      # elementwise work is cut into pieces of about this size
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the loops of a flattened kernel run.
+
+    `across` is true when lanes lie along the last row axis (elementwise kernels, reductions down
+    columns) and false when they lie along each stage's last inner axis (reductions along rows).
+    `block` is how many elements of the last row axis make one unit of work when `across`.
+    """
+
+    across: bool
+    lanes: int
+    block: int
+    grain: int
+    parallel: bool
+
+
+def schedule(kernel: Kernel, target: Target) -> Schedule:
+    """The schedule of a flattened kernel on a target."""
+    across = _across(kernel)
+    lanes = _lanes(kernel, target, across)
+    ns = _element_ns(kernel, lanes)
+    inner = _inner_turns(kernel)
+    block = _block(kernel, lanes, ns * inner) if across else 1
+    unit_ns = max(ns * inner * block, 1.0)
+    total = unit_ns * max(1, _units(kernel, across, block))
+    grain = max(1, ceil(GRAIN_NS / unit_ns))
+    symbolic = bool(kernel.symbols)
+    return Schedule(across, lanes, block, grain, symbolic or total > PARALLEL_NS)
+
+
+def _known(extent: Dim | Index, default: int = 256) -> int:
+    if isinstance(extent, Index):
+        return extent.bounds[1] if extent.bounds else default
+    return extent if isinstance(extent, int) else extent.evaluate(
+        dict.fromkeys(extent.symbols, default))
+
+
+def _stages_in(kernel: Kernel) -> list[Stage]:
+    return [s for s in kernel.stages if s.axes]
+
+
+def _memory(kernel: Kernel, stages: list[Stage]) -> list[Index]:
+    out = [e.index[0] for s in stages for e in walk(*s.roots) if e.kind == "load"]
+    return out + [w.index[0] for s in stages for w in s.stores]
+
+
+def _score(indices: list[Index], axis: Axis) -> int:
+    """How many accesses run through memory one by one along an axis, less those that jump."""
+    score = 0
+    for ix in indices:
+        c = ix.coefficient(axis)
+        score += 2 if c in (1, -1) else 0 if c == 0 else -1
+    return score
+
+
+def _across(kernel: Kernel) -> bool:
+    stages = _stages_in(kernel)
+    if not stages:
+        return True
+    if not kernel.axes:
+        return False
+    touched = _memory(kernel, stages)
+    along = sum(_score(_memory(kernel, [s]), s.axes[-1]) for s in stages)
+    width = _known(kernel.axes[-1].extent)
+    turns = max(_known(s.axes[-1].extent) for s in stages)
+    if turns <= 4 and width >= 4 * turns:
+        return True
+    return _score(touched, kernel.axes[-1]) > along and width >= 8
+
+
+def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
+    exprs = kernel.exprs
+    sizes = [t.dtype.real.itemsize for _, t in (*kernel.buffers, *kernel.scratch)]
+    sizes += [e.dtype.real.itemsize for e in exprs
+              if e.kind == "apply" and e.dtype.kind not in ("bool",)]
+    wide = max((s for s in sizes), default=4)
+    wide = 4 if wide == 2 else wide                     # 16-bit floats are computed in float32
+    base = target.lanes(wide)
+    cost = sum(map(expr_cost, exprs))
+    gathers = any(_jumps(e, kernel, across) for e in exprs if e.kind == "load")
+    unroll = 1 if cost > 40 or gathers else 2 if cost > 14 else 4
+    if target.registers <= 16:
+        unroll = min(unroll, 2)
+    lanes = base * unroll
+    longest = _known(kernel.axes[-1].extent) if across and kernel.axes else max(
+        (_known(s.axes[-1].extent) for s in _stages_in(kernel)), default=1)
+    while lanes > 1 and lanes // 2 >= max(longest, 1):
+        lanes //= 2
+    if not target.masked:
+        while lanes > 1 and lanes > longest:
+            lanes //= 2
+    return lanes
+
+
+def _jumps(e: Expr, kernel: Kernel, across: bool) -> bool:
+    axes = [kernel.axes[-1]] if across and kernel.axes else \
+        [s.axes[-1] for s in _stages_in(kernel)]
+    return any(e.index[0].coefficient(a) not in (0, 1, -1) for a in axes if a in e.axes)
+
+
+def _element_ns(kernel: Kernel, lanes: int) -> float:
+    """A rough time for one element: arithmetic in lanes, or memory, whichever is slower."""
+    flops = sum(map(expr_cost, kernel.exprs)) + len(kernel.reduces)
+    loads = sum(kernel.types[e.what].dtype.itemsize for e in kernel.exprs
+                if e.kind == "load" and e.axes)
+    stores = sum(kernel.types[w.buffer].dtype.itemsize for s in kernel.stages for w in s.stores)
+    return max(flops * 0.5 / max(1, min(lanes, 16)), (loads + stores) * 0.06, 0.05)
+
+
+def _inner_turns(kernel: Kernel) -> float:
+    total = 0.0
+    for s in kernel.stages:
+        turns = 1.0
+        for a in s.axes:
+            turns *= max(1, _known(a.extent))
+        total = max(total, turns)
+    return total
+
+
+def _block(kernel: Kernel, lanes: int, ns: float) -> int:
+    """Elements of the last row axis in a unit: enough to be worth a turn of the outer loop."""
+    if not kernel.axes:
+        return 1
+    width = _known(kernel.axes[-1].extent)
+    rows = 1
+    for a in kernel.axes[:-1]:
+        rows *= max(1, _known(a.extent))
+    wanted = max(lanes, int(GRAIN_NS / 2 / max(ns, 0.01)))
+    if rows >= 64 and width <= 4 * wanted:
+        return max(1, width) if not isinstance(kernel.axes[-1].extent, Size) else 1 << 30
+    return max(lanes, wanted // lanes * lanes)
+
+
+def _units(kernel: Kernel, across: bool, block: int) -> int:
+    units = 1
+    for a in (kernel.axes[:-1] if across else kernel.axes):
+        units *= _known(a.extent)
+    if across and kernel.axes:
+        units *= ceil(_known(kernel.axes[-1].extent) / max(block, 1))
+    return units
