@@ -102,8 +102,11 @@ def expm1(e: Emitter, x: Val) -> Val:
 
 
 def logistic(e: Emitter, x: Val) -> Val:
-    """1 / (1 + e^-x), from u = e^-|x|: 1 / (1 + u), and u / (1 + u) for negative x."""
+    """1 / (1 + e^-x), from u = e^-|x| and q = u / (1 + u): q for negative x, else 1 - q."""
     y = at_least(e, -absolute(e, x), EXP_RANGE[x.dtype][0])
     z, r = reduce_exp(e, y, 2.0 * format_of(x).bias)
     u = scaled(e, horner(e, r, (1.0, 1.0, *EXP[x.dtype])), z, False)
-    return e.select(x < 0.0, u, 1.0) / (u + 1.0)
+    d = u + 1.0
+    q = u / d
+    q = e.fma(q * (q - 1.0), u - (d - 1.0), q)      # what rounding d left: q (1 - q) is q / d
+    return e.select(x < 0.0, q, 1.0 - q)

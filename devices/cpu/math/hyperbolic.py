@@ -63,4 +63,7 @@ def tanh(e: Emitter, x: Val) -> Val:
     a = absolute(e, x)
     s, p = expm1_parts(e, at_most(e, a + a, TANH_TOP[x.dtype]))
     m = e.fma(s, p, s - 1.0)
-    return copysign(e, m / (m + 2.0), x)
+    d = m + 2.0
+    t = m / d
+    t = e.fma(t * e.fma(t, 0.5, -0.5), m - (d - 2.0), t)    # what rounding d left; (1 - t) / 2 = 1 / d
+    return copysign(e, at_most(e, t, 1.0), x)

@@ -34,7 +34,7 @@ def asinh(e: Emitter, x: Val) -> Val:
 def acosh(e: Emitter, x: Val) -> Val:
     """The inverse hyperbolic cosine: log1p(u + sqrt(u (u + 2))) of u = x - 1; NaN below 1."""
     u = x - 1.0
-    t, rest = pair_sum(e.intrinsic("sqrt", u * (u + 2.0)), u)
+    t, rest = pair_sum(e.intrinsic("sqrt", e.fma(u, u, u + u)), u)
     y = _log1p_or_double(e, x, t, rest)
     return e.select(x < 1.0, math.nan, y)
 

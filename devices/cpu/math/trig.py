@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.math.rare import libm_where
-from weft.devices.cpu.math.tools import absolute, bits, format_of, horner, real, round_shifted
+from weft.devices.cpu.math.tools import (
+    absolute,
+    bits,
+    format_of,
+    horner,
+    pair_sum,
+    real,
+    round_shifted,
+)
 
 __all__ = ["cos", "sin", "tan"]
 
@@ -44,23 +52,31 @@ FAR = {"f32": (5e4, 5e4), "f64": (2.0 ** 30, 1e6)}
 TWO_OVER_PI = 0.6366197723675814
 
 
-def _reduce(e: Emitter, x: Val, n: Val) -> tuple[Val, Val]:
-    """x - n pi/2, rounded, and what the rounding left."""
-    if e.target.has_fma:
-        a, b, c = PI_FMA[x.dtype]
-        exact = e.fma(n, -a, x)
-        r = e.fma(n, -b, exact)
-        return r, e.fma(n, -c, e.fma(n, -b, exact - r))
-    if x.dtype == "f32":
+def _reduce(e: Emitter, x: Val, n: Val) -> Val:
+    """x - n pi/2, to half a ULP."""
+    if not e.target.has_fma:
+        return _reduce_pair(e, x, n)[0]
+    for part in PI_FMA[x.dtype]:
+        x = e.fma(n, -part, x)
+    return x
+
+
+def _reduce_pair(e: Emitter, x: Val, n: Val) -> tuple[Val, Val]:
+    """x - n pi/2 and what its rounding left."""
+    if x.dtype == "f32" and not e.target.has_fma:
         a, b = PI_SHORT["f32"]
         wide, n = e.convert(x, "f64"), e.convert(n, "f64")
         wide = (wide - n * a) - n * b
         r = e.convert(wide, "f32")
         return r, e.convert(wide - e.convert(r, "f64"), "f32")
-    a, b, c = PI_SHORT["f64"]
-    exact, w = x - n * a, n * b
+    a, b, c = (PI_FMA if e.target.has_fma else PI_SHORT)[x.dtype]
+    exact, w = e.fma(n, -a, x), n * b
     r = exact - w
-    return r, ((exact - r) - w) - n * c
+    w_rest = n * c
+    if e.target.has_fma:
+        w_rest = e.fma(n, b, -w) + w_rest
+    rest = ((exact - r) - w) - w_rest
+    return pair_sum(r, rest)
 
 
 def _sin_cos(e: Emitter, x: Val, quarter: int) -> Val:
@@ -68,9 +84,9 @@ def _sin_cos(e: Emitter, x: Val, quarter: int) -> Val:
     fmt = format_of(x)
     a = absolute(e, x)
     z, n = round_shifted(e, a, TWO_OVER_PI, quarter)
-    r, rest = _reduce(e, a, n)
+    r = _reduce(e, a, n)
     r2 = r * r
-    s = r + e.fma(horner(e, r2, SIN[x.dtype]), r2 * r, rest)
+    s = e.fma(horner(e, r2, SIN[x.dtype]), r2 * r, r)
     c = horner(e, r2, (1.0, *COS[x.dtype]))
     turn = bits(e, z)
     flip = turn << (fmt.width - 2)
@@ -95,7 +111,7 @@ def tan(e: Emitter, x: Val) -> Val:
     fmt = format_of(x)
     a = absolute(e, x)
     z, n = round_shifted(e, a, TWO_OVER_PI)
-    r, rest = _reduce(e, a, n)
+    r, rest = _reduce_pair(e, a, n)
     r2 = r * r
     t = r + e.fma(horner(e, r2, TAN[x.dtype]), r2 * r, e.fma(rest, r2, rest))
     odd = (bits(e, z) & 1).ne(0)
