@@ -226,6 +226,9 @@ def _holds_tracer(value: Any) -> bool:
                for v in value)
 
 
+HOOKS.holds_tracer = _holds_tracer
+
+
 def lift(value: Any) -> Tracer:
     """`value` as a tracer of the running trace."""
     if type(value) is Tracer and value.trace.busy:

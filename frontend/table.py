@@ -28,6 +28,7 @@ class Hooks:
     inplace: Callable[[str, Any, Any], Any]
     ufunc: Callable[..., Any]
     getitem: Callable[[Any, Any], Any]
+    holds_tracer: Callable[[Any], bool]
     sequence: Callable[[Any], Any]
     namespace: Callable[[], Any]
 

@@ -224,9 +224,9 @@ def _log_ndtr(b: Builder, x: Node) -> Node:
     r = b.div(_like(b, x, 1), b.mul(s, s))
     series = _like(b, x, 0)
     for c in (-10395.0, 945.0, -105.0, 15.0, -3.0, 1.0, -1.0):
-        series = b.mul(r, b.add(_like(b, x, c), series)) if c != -1.0 else series
+        series = b.mul(r, b.add_(_like(b, x, c), series)) if c != -1.0 else series
     tail = b.log1p(b.neg(series))
-    left = b.add(b.sub(b.sub(b.mul(b.mul(s, s), _like(b, x, -0.5)), b.log(b.neg(s))),
+    left = b.add_(b.sub(b.sub(b.mul(b.mul(s, s), _like(b, x, -0.5)), b.log(b.neg(s))),
                        _like(b, x, 0.5 * math.log(2 * math.pi))), tail)
     right = b.log1p(b.neg(_ndtr(b, b.neg(x))))
     near = b.select(b.gt(x, _like(b, x, -1.0)), right, b.log(_ndtr(b, x)))
@@ -257,7 +257,7 @@ def _relative(b: Builder, x: Node, y: Node, extra: bool) -> Node:
     value = b.mul(x, b.log(b.div(x, y)))
     at_zero: Node = zero
     if extra:
-        value = b.add(b.sub(value, x), y)
+        value = b.add_(b.sub(value, x), y)
         at_zero = y
     edge = b.select(b.and_(b.eq(x, zero), b.ge(y, zero)), at_zero, inf)
     proper = b.and_(b.gt(x, zero), b.gt(y, zero))
@@ -308,6 +308,6 @@ def _pseudo_huber(b: Builder, delta: Node, r: Node) -> Node:
     zero = _like(b, r, 0)
     q = b.div(r, delta)
     one = _like(b, r, 1)
-    value = b.mul(b.mul(delta, delta), b.sub(b.sqrt(b.add(one, b.mul(q, q))), one))
+    value = b.mul(b.mul(delta, delta), b.sub(b.sqrt(b.add_(one, b.mul(q, q))), one))
     none = b.or_(b.eq(delta, zero), b.eq(r, zero))
     return b.select(b.lt(delta, zero), _like(b, r, math.inf), b.select(none, zero, value))
