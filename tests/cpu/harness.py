@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import llvmlite.binding as llvm
 import numpy as np
+
 from weft.compiler.target import Target
 from weft.devices.cpu.emit import BITS, Emitter, Val
 
@@ -27,7 +28,7 @@ Function = Callable[..., Val]
 
 def module_text(function: Function, target: Target, inputs: Sequence[str], result: str,
                 lanes: int | None = None) -> str:
-    """An LLVM module with `run(n, in…, out)`: applies the function to n elements (n % lanes = 0)."""
+    """An LLVM module with `run(n, in…, out)`, which applies the function to n elements."""
     e = Emitter(target)
     lanes = lanes or target.lanes(max(BITS[d] for d in [*inputs, result]) // 8)
     n = e.arg("n", "i64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.math.exp import EXP, expm1_parts, reduce_exp, scaled
+from weft.devices.cpu.math.exp import EXP, expm1_parts, reduce_exp, scaled_down
 from weft.devices.cpu.math.tools import (
     absolute,
     at_most,
@@ -91,7 +91,7 @@ def _erfc64(e: Emitter, x: Val) -> Val:
     z, r = reduce_exp(e, -square, 2.0 * 1023)
     r = r - square_rest
     m = e.fma(horner(e, r, EXP["f64"]), r * r, r)          # e^r - 1
-    y = scaled(e, g + e.fma(g, m, e.fma(g_rest, m, g_rest)), z, False)
+    y = scaled_down(e, g + e.fma(g, m, e.fma(g_rest, m, g_rest)), z)
     y = e.select(x < 0.0, 2.0 - y, y)
     near = 1.0 - e.fma(horner(e, x * x, ERF_NEAR), x, x)
     return e.select(size < 0.5, near, y)

@@ -15,12 +15,14 @@ from weft.devices.cpu.math.tools import (
     bits,
     format_of,
     horner,
+    pair_sum,
     power_of_two,
     real,
     round_shifted,
 )
 
-__all__ = ["exp", "exp2", "expm1", "expm1_parts", "logistic", "reduce_exp", "scaled"]
+__all__ = ["exp", "exp2", "expm1", "expm1_parts", "logistic", "reduce_exp", "scaled",
+           "scaled_down"]
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts; the first has so few bits that its product with any n here is exact.
@@ -53,17 +55,26 @@ def reduce_exp(e: Emitter, x: Val, offset: float) -> tuple[Val, Val]:
     return z, e.fma(n, -lo, e.fma(n, -hi, x))
 
 
-def scaled(e: Emitter, y: Val, z: Val, positive: Val | bool) -> Val:
+def scaled(e: Emitter, y: Val, z: Val, positive: Val) -> Val:
     """y 2^n, overflowing and underflowing gradually; z holds n + 2 bias, `positive` says n > 0.
 
-    y is multiplied by 2^n / c and then by c, which is 2^64 (in f32) or its inverse by the sign of n:
-    the first product is always normal and exact, the second rounds where it must.
+    y is multiplied by 2^n / c and then by c, which is 2^64 (in f32) or its inverse by the sign of
+    n: the first product is always normal and exact, the second rounds where it must.
     """
-    fmt = format_of(y)
-    half = 2.0 ** (fmt.bias // 2 + 1)
-    c = (e.like(y, half if positive else 1 / half) if isinstance(positive, bool) else
-         e.select(positive, e.like(y, half), 1 / half))
-    return y * real(e, (bits(e, z) << fmt.mantissa) - bits(e, c)) * c
+    half = 2.0 ** (format_of(y).bias // 2 + 1)
+    c = e.select(positive, e.like(y, half), 1 / half)
+    return y * _over(e, z, c) * c
+
+
+def scaled_down(e: Emitter, y: Val, z: Val) -> Val:
+    """`scaled` for n <= 0."""
+    c = e.like(y, 2.0 ** -(format_of(y).bias // 2 + 1))
+    return y * _over(e, z, c) * c
+
+
+def _over(e: Emitter, z: Val, c: Val) -> Val:
+    """2^n / c, z holding n + 2 bias."""
+    return real(e, (bits(e, z) << format_of(z).mantissa) - bits(e, c))
 
 
 def exp(e: Emitter, x: Val) -> Val:
@@ -105,8 +116,11 @@ def logistic(e: Emitter, x: Val) -> Val:
     """1 / (1 + e^-x), from u = e^-|x| and q = u / (1 + u): q for negative x, else 1 - q."""
     y = at_least(e, -absolute(e, x), EXP_RANGE[x.dtype][0])
     z, r = reduce_exp(e, y, 2.0 * format_of(x).bias)
-    u = scaled(e, horner(e, r, (1.0, 1.0, *EXP[x.dtype])), z, False)
+    p = e.fma(horner(e, r, EXP[x.dtype]), r * r, r)
+    y, rest = pair_sum(e.like(p, 1.0), p)
+    u, rest = scaled_down(e, y, z), scaled_down(e, rest, z)
     d = u + 1.0
     q = u / d
-    q = e.fma(q * (q - 1.0), u - (d - 1.0), q)      # what rounding d left: q (1 - q) is q / d
+    # What rounding u and d left, times 1 / d = 1 - q.
+    q = e.fma(q - 1.0, e.fma(q, (u - (d - 1.0)) + rest, -rest), q)
     return e.select(x < 0.0, q, 1.0 - q)

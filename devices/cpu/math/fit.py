@@ -1,17 +1,18 @@
-"""Minimax fits of the polynomials in this package (Remez exchange; needs mpmath, not used at run time).
+"""Minimax fits of the polynomials in this package: Remez exchange. Not used at run time.
 
 `fit(f, lo, hi, terms, weight, bits)` gives coefficients c with f(x) ~ c0 + c1 x + ... of least
 weighted error on [lo, hi]. Each is rounded to `bits` of mantissa in turn, lowest order first, and
 the rest fitted again, so that the rounding of one is made good by the others.
 
-Run as a script with the name of a table, it prints that table:
+The tables in this package name what they fit, the interval and the error reached. That of exp:
 
-    python fit.py exp f32
+    fit(lambda r: (mp.expm1(r) - r) / r**2, -0.3466, 0.3466, 10, lambda r: r**2 / mp.expm1(r))
+
+Needs mpmath. Slower than a second only for long tables.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import mpmath as mp
@@ -82,12 +83,6 @@ def fit(f: Function, lo: float, hi: float, terms: int, weight: Function | None =
         c = remez(values, weights, basis[len(out):], c[1:], 3 if out else 12)
         out.append(rounded(c[0], bits))
         values = [v - out[-1] * b for v, b in zip(values, basis[len(out) - 1])]
-    return [float(c) for c in out], float(mp.log(max(abs(w * v) for v, w in zip(values, weights)), 2))
+    worst = max(abs(w * v) for v, w in zip(values, weights))
+    return [float(c) for c in out], float(mp.log(worst, 2))
 
-
-_LN2, _LOG2 = mp.log(2), mp.log(mpf(2))
-
-
-def _near(f: Function, x: mpf, series: Callable[[mpf], mpf]) -> mpf:
-    """f(x), or its series where x is so small that f would divide 0 by 0."""
-    return series(x) if abs(x) < mpf(2) ** -60 else f(x)

@@ -9,13 +9,14 @@ S and C being (2^n -+ 2^-n) / 2: no large numbers cancel, and no quotient is rou
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.math.exp import expm1_parts, reduce_exp
+from weft.devices.cpu.math.exp import EXP, reduce_exp
 from weft.devices.cpu.math.tools import (
     absolute,
     at_most,
     copysign,
     format_of,
     horner,
+    pair_sum,
     power_of_two,
 )
 
@@ -61,9 +62,13 @@ def cosh(e: Emitter, x: Val) -> Val:
 def tanh(e: Emitter, x: Val) -> Val:
     """The hyperbolic tangent."""
     a = absolute(e, x)
-    s, p = expm1_parts(e, at_most(e, a + a, TANH_TOP[x.dtype]))
+    z, r = reduce_exp(e, at_most(e, a + a, TANH_TOP[x.dtype]), format_of(x).bias)
+    s = power_of_two(e, z)
+    p, rest = pair_sum(r, horner(e, r, EXP[x.dtype]) * (r * r))
+    rest = s * rest
     m = e.fma(s, p, s - 1.0)
     d = m + 2.0
     t = m / d
-    t = e.fma(t * e.fma(t, 0.5, -0.5), m - (d - 2.0), t)    # what rounding d left; (1 - t) / 2 = 1 / d
+    # What rounding p and d left, times 1 / d = (1 - t) / 2.
+    t = e.fma(e.fma(t, 0.5, -0.5), e.fma(t, (m - (d - 2.0)) + rest, -rest), t)
     return copysign(e, at_most(e, t, 1.0), x)

@@ -1,7 +1,7 @@
 """asin, acos, atan and atan2, on two odd polynomials fitted by `fit.py`.
 
-asin is a polynomial up to |x| = 1/2, and above pi/2 - 2 asin(sqrt((1 - |x|) / 2)); atan is one up to
-|x| = 1, and above pi/2 - atan(1 / |x|).
+asin is a polynomial up to |x| = 1/2, and above it pi/2 - 2 asin(sqrt((1 - |x|) / 2)); atan is one
+up to |x| = 1, and above it pi/2 - atan(1 / |x|).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Functions that look at or move the parts of a float: nextafter, spacing, frexp, ldexp, copysign."""
+"""Functions on the parts of a float: nextafter, spacing, frexp, ldexp, copysign."""
 
 from __future__ import annotations
 

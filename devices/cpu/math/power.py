@@ -84,7 +84,7 @@ def _pow32(e: Emitter, a: Val, y: Val, one: Val) -> Val:
 
 
 def _finite(e: Emitter, y: Val) -> Val:
-    """y held so far below infinity that it makes no NaN; so large, all powers but 1^y are 0 or inf."""
+    """y kept from infinity, so that it makes no NaN; the powers but 1^y are 0 or inf already."""
     return at_least(e, at_most(e, y, 2.0 ** 900), -(2.0 ** 900))
 
 

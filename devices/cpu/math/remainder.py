@@ -1,7 +1,7 @@
 """fmod, remainder and floor_divide of floats, exactly as NumPy has them.
 
-With n = trunc(|x / y|), |x| - n |y| is exact by one FMA (or a pair of products) as long as n fits the
-mantissa; n may be one too large from rounding the quotient, which shows in the sign. Lanes with
+With n = trunc(|x / y|), |x| - n |y| is exact by one FMA (or a pair of products) as long as n fits
+the mantissa; n may be one too large from rounding the quotient, which shows in the sign. Lanes with
 larger quotients go to libm's fmod.
 """
 
