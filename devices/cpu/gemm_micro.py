@@ -1,0 +1,194 @@
+"""The inner loops of contractions: a register tile of accumulators over k.
+
+For every k a few vectors of the right side meet `rows` broadcast elements of the left side. How
+both are addressed is up to their readers: packed panels or the arrays themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from weft.compiler.kernel.expr import Expr
+from weft.compiler.types import DType
+from weft.devices.cpu.emit import Emitter, Number, Val
+from weft.devices.cpu.gemm_form import Form, Leaf
+from weft.devices.cpu.lower import Scalar, Typed, apply, convert, load_value, memory_type, reg
+from weft.devices.cpu.lower_complex import Cx
+
+__all__ = ["Body", "Reader", "from_planes", "plane_type", "read_element", "tile", "to_planes"]
+
+Planes = tuple[Val, ...]
+
+
+def plane_type(dtype: DType) -> str:
+    """The element type of packed panels and tiles: real, at least a byte, 16-bit floats wide."""
+    return "u8" if dtype.kind == "bool" else reg(dtype.real)
+
+
+def to_planes(e: Emitter, x: Scalar, dtype: DType) -> Planes:
+    """A register value as it is kept in panels and tiles."""
+    if isinstance(x, Cx):
+        return x.re, x.im
+    return (e.convert(x, "u8") if dtype.kind == "bool" else x,)
+
+
+def from_planes(planes: Planes, dtype: DType) -> Scalar:
+    """The register value that `to_planes` took."""
+    if dtype.is_complex:
+        return Cx(*planes)
+    return planes[0].ne(0) if dtype.kind == "bool" else planes[0]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Where a tile finds one leaf: `at(k, i)` gives the planes for turn k at row or vector i."""
+
+    leaf: Leaf
+    at: Callable[[Val, int], Planes]
+
+
+def read_element(e: Emitter, leaf: Leaf, address: Val, lanes: int, mask: Val | None) -> Planes:
+    """Elements of a plain leaf from consecutive addresses, converted as the leaf says."""
+    assert leaf.load is not None
+    dtype = leaf.load.dtype
+    if dtype.is_complex:
+        raw = e.load(address, dtype.real.name, 2 * lanes, _doubled(e, mask))
+        order = [range(k, 2 * lanes, 2) for k in (0, 1)]
+        parts = [e.shuffle(raw, None, list(o)) if lanes > 1 else e.extract(raw, o[0])
+                 for o in order]
+        value: Scalar = Cx(*parts)
+    else:
+        value = load_value(e, e.load(address, memory_type(dtype), lanes, mask), dtype)
+    return to_planes(e, _converted(e, leaf.expr, value), leaf.expr.dtype)
+
+
+def _doubled(e: Emitter, mask: Val | None) -> Val | None:
+    return None if mask is None else e.shuffle(mask, None,
+                                               [i // 2 for i in range(2 * mask.lanes)])
+
+
+def _converted(e: Emitter, expr: Expr, value: Scalar) -> Scalar:
+    if expr.kind == "load":
+        return value
+    (inner,) = expr.args
+    return convert(e, _converted(e, inner, value), inner.dtype, expr.dtype)
+
+
+class Body:
+    """Writes `acc = acc + body(left, right)`: one instruction for a product of real floats."""
+
+    def __init__(self, e: Emitter, form: Form, lanes: int) -> None:
+        self.e = e
+        self.form = form
+        self.lanes = lanes
+        self.dtype = form.dtype
+        root = form.reduce.value
+        self.product = root.kind == "apply" and root.what in ("mul", "and") \
+            and root not in form.leaves and (self.dtype.is_inexact or self.dtype.kind == "bool")
+
+    def start(self) -> Planes:
+        """The accumulator before the first turn."""
+        zero = self.e.const(plane_type(self.dtype), 0, self.lanes)
+        return (zero, zero) if self.dtype.is_complex else (zero,)
+
+    def step(self, acc: Planes, leaves: Mapping[Expr, Planes]) -> Planes:
+        """The accumulator after one more turn."""
+        values: dict[Expr, Scalar] = {x: self._wide(from_planes(p, x.dtype))
+                                      for x, p in leaves.items()}
+        root = self.form.reduce.value
+        if self.dtype.kind == "bool" and self.product and set(root.args) <= set(leaves):
+            (a,), (b,) = (leaves[x] for x in root.args)
+            return (acc[0] | (self.e.splat(a, self.lanes) & self.e.splat(b, self.lanes)),)
+        for x in self.form.inner:
+            if x not in values and not (x is root and self.product):
+                values[x] = self._apply(x, values)
+        if self.product and self.dtype.is_inexact:
+            a, b = (self._operand(x, values).value for x in root.args)
+            return _fused(self.e, self._wide(a), self._wide(b), acc)
+        new = to_planes(self.e, self._wide(values[root] if root in values else
+                                           self._apply(root, values)), self.dtype)
+        return self.add(acc, new)
+
+    def add(self, a: Planes, b: Planes) -> Planes:
+        """Two accumulators combined."""
+        return tuple(x | y if self.dtype.kind == "bool" else x + y for x, y in zip(a, b))
+
+    def _apply(self, x: Expr, values: Mapping[Expr, Scalar]) -> Scalar:
+        return apply(self.e, x.what, x.dtype, *(self._operand(a, values) for a in x.args))
+
+    def _operand(self, x: Expr, values: Mapping[Expr, Scalar]) -> Typed:
+        return Typed(self._const(x) if x.kind == "const" else values[x], x.dtype)
+
+    def _const(self, x: Expr) -> Scalar:
+        def real(value: Number) -> Val:
+            return self.e.const(reg(x.dtype.real), value, self.lanes)
+        if x.dtype.is_complex:
+            return Cx(real(float(x.what.real)), real(float(x.what.imag)))
+        return real(float(x.what) if x.dtype.is_float else x.what.item())
+
+    def _wide(self, x: Scalar) -> Scalar:
+        if isinstance(x, Cx):
+            return Cx(self.e.splat(x.re, self.lanes), self.e.splat(x.im, self.lanes))
+        return self.e.splat(x, self.lanes)
+
+
+def _fused(e: Emitter, a: Scalar, b: Scalar, acc: Planes) -> Planes:
+    if isinstance(a, Val) and isinstance(b, Val):
+        return (e.fma(a, b, acc[0]),)
+    assert isinstance(a, Cx) and isinstance(b, Cx)
+    re = e.fma(-a.im, b.im, e.fma(a.re, b.re, acc[0]))
+    return re, e.fma(a.im, b.re, e.fma(a.re, b.im, acc[1]))
+
+
+def tile(body: Body, depth: Val | int, rows: int, vectors: int, ways: int,
+         left: Sequence[Reader], right: Sequence[Reader], middle: Sequence[Reader]
+         ) -> list[list[Planes]]:
+    """Write the loop over k; gives the accumulators of `rows` x `vectors` vectors.
+
+    `ways` sets of accumulators take turns, so that a small tile does not wait for the latency of
+    its additions. Without a multiple of `ways` turns, the first set takes the rest.
+    """
+    e = body.e
+    start = [p for _ in range(ways * rows * vectors) for p in body.start()]
+    cells = rows * vectors
+
+    def step(flat: list[Val], k: Val, way: int) -> list[Val]:
+        return _turn(body, flat, k, way * cells, rows, vectors, left, right, middle)
+
+    whole = depth // ways * ways if isinstance(depth, int) else \
+        depth if ways == 1 else depth - depth % ways
+    with e.loop(0, whole, ways, carry=start, stem="k") as loop:
+        flat = list(loop.carry)
+        for way in range(ways):
+            flat = step(flat, loop.i if way == 0 else loop.i + way, way)
+        loop.next = flat
+    flat = list(loop.out)
+    if ways > 1 and (not isinstance(depth, int) or whole != depth):
+        with e.loop(whole, depth, 1, carry=flat, stem="rest") as loop:
+            loop.next = step(list(loop.carry), loop.i, 0)
+        flat = list(loop.out)
+    return _combined(body, flat, rows, vectors, ways)
+
+
+def _turn(body: Body, flat: list[Val], k: Val, at: int, rows: int, vectors: int,
+          left: Sequence[Reader], right: Sequence[Reader], middle: Sequence[Reader]) -> list[Val]:
+    n = len(body.start())
+    leaves = {r.leaf.expr: r.at(k, 0) for r in middle}
+    columns = [{r.leaf.expr: r.at(k, v) for r in right} for v in range(vectors)]
+    for i in range(rows):
+        row = {r.leaf.expr: tuple(body.e.splat(p, body.lanes) for p in r.at(k, i)) for r in left}
+        for v in range(vectors):
+            c = (at + i * vectors + v) * n
+            flat[c:c + n] = body.step(tuple(flat[c:c + n]), {**leaves, **row, **columns[v]})
+    return flat
+
+
+def _combined(body: Body, flat: list[Val], rows: int, vectors: int, ways: int
+              ) -> list[list[Planes]]:
+    n, cells = len(body.start()), rows * vectors
+    sums = [tuple(flat[c * n:(c + 1) * n]) for c in range(ways * cells)]
+    while len(sums) > cells:
+        half = len(sums) // 2
+        sums = [body.add(a, b) for a, b in zip(sums[:half], sums[half:])]
+    return [sums[i * vectors:(i + 1) * vectors] for i in range(rows)]

@@ -1,0 +1,158 @@
+"""Copying a contraction's operands into the order in which its tiles read them.
+
+Right panels are as wide as a tile: `panel[column // width][k][plane][column % width]`. A tile's
+left rows lie along k (`[row][plane][k]`) or along m (`[k][plane][row]`), whichever keeps the
+copying to whole vectors. What is packed is the leaf's value: conversions and other arithmetic
+that belongs to one side are done once, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from weft.compiler.kernel.index import Axis
+from weft.devices.cpu.emit import BITS, Emitter, Val
+from weft.devices.cpu.evaluate import Evaluator
+from weft.devices.cpu.gemm_form import Leaf
+from weft.devices.cpu.gemm_micro import plane_type, read_element, to_planes
+from weft.devices.cpu.lower import memory_type
+
+__all__ = ["Packer", "Range", "element_type", "sweep"]
+
+Place = Callable[[Val, Val, int], Val]     # (outer turn, inner turn, plane) -> address of the copy
+
+
+@dataclass(frozen=True)
+class Range:
+    """A stretch of an axis. `whole` says that its length is a multiple of the lanes."""
+
+    axis: Axis
+    lo: Val
+    hi: Val
+    whole: bool = False
+
+
+def element_type(leaf: Leaf) -> str:
+    """The unit of address arithmetic of the buffer that a plain leaf reads."""
+    assert leaf.load is not None
+    return {"c64": "i64", "c128": "c128"}.get(leaf.load.dtype.name, memory_type(leaf.load.dtype))
+
+
+def sweep(e: Emitter, lo: Val, hi: Val, lanes: int, whole: bool, masked: bool,
+          write: Callable[[Val, int, Val | None], None]) -> None:
+    """`write(i, lanes, mask)` over [lo, hi) in vectors, the rest masked or one by one.
+
+    `whole` promises that nothing is left over.
+    """
+    if lanes == 1 or whole:
+        with e.loop(lo, hi, lanes, stem="vec") as loop:
+            write(loop.i, lanes, None)
+        return
+    end = hi - (hi - lo) % lanes
+    with e.loop(lo, end, lanes, stem="vec") as loop:
+        write(loop.i, lanes, None)
+    if masked:
+        with e.when(end < hi, "tail"):
+            write(end, lanes, e.iota("i64", lanes) < e.splat(hi - end, lanes))
+        return
+    with e.loop(end, hi, 1, stem="tail") as loop:
+        write(loop.i, 1, None)
+
+
+def transposed(e: Emitter, rows: Sequence[Val]) -> list[Val]:
+    """A square of vectors transposed: blocks swapped across the diagonal, ever smaller ones."""
+    out, n = list(rows), len(rows)
+    half = n // 2
+    while half:
+        low = [i if not i & half else n + i - half for i in range(n)]
+        high = [i + half if not i & half else n + i for i in range(n)]
+        for i in range(n):
+            if not i & half:
+                a, b = out[i], out[i + half]
+                out[i], out[i + half] = e.shuffle(a, b, low), e.shuffle(a, b, high)
+        half //= 2
+    return out
+
+
+class Packer:
+    """Writes the copying loops."""
+
+    def __init__(self, e: Emitter, ev: Evaluator, lanes: int, masked: bool) -> None:
+        self.e = e
+        self.ev = ev
+        self.lanes = lanes
+        self.masked = masked
+
+    def copy(self, leaf: Leaf, outer: Range, inner: Range, at: Place) -> None:
+        """Copy the leaf's values over two ranges: vectors along the inner one where its elements
+        lie one behind the other, along the outer one by transposing squares, else one by one."""
+        step = leaf.step(inner.axis)
+        if step in (0, 1) or leaf.load is None:
+            self._along(leaf, outer, inner, at, self.lanes)
+        elif self._can_transpose(leaf, outer):
+            self._across(leaf, outer, inner, at)
+        else:
+            self._along(leaf, inner, outer, lambda i, o, p: at(o, i, p), 1)
+
+    def _along(self, leaf: Leaf, outer: Range, inner: Range, at: Place, lanes: int) -> None:
+        e, ev = self.e, self.ev
+        with e.loop(outer.lo, outer.hi, stem="pack") as loop, ev.scope():
+            ev.axes[outer.axis] = loop.i
+
+            def write(i: Val, width: int, mask: Val | None) -> None:
+                with ev.scope():
+                    ev.axes[inner.axis] = i
+                    ev.vector, ev.lanes, ev.mask = inner.axis, width, mask
+                    planes = to_planes(e, ev.splat(ev.value(leaf.expr), width), leaf.expr.dtype)
+                    for p, x in enumerate(planes):
+                        e.store(x, at(loop.i - outer.lo, i - inner.lo, p), mask)
+            sweep(e, inner.lo, inner.hi, lanes, inner.whole, self.masked, write)
+
+    # ---- transposing
+
+    def _can_transpose(self, leaf: Leaf, outer: Range) -> bool:
+        return (leaf.load is not None and leaf.step(outer.axis) == 1 and 2 <= self.lanes <= 16
+                and BITS[plane_type(leaf.expr.dtype)] >= 32 and leaf.planes == 1)
+
+    def _across(self, leaf: Leaf, outer: Range, inner: Range, at: Place) -> None:
+        """Squares of lanes x lanes; what is left over on either side goes one by one."""
+        n = self.lanes
+        inner_end = inner.lo + (inner.hi - inner.lo) / n * n
+        outer_end = outer.lo + (outer.hi - outer.lo) / n * n
+        with self.e.loop(inner.lo, inner_end, n, stem="square") as column, \
+                self.e.loop(outer.lo, outer_end, n, stem="row") as row:
+            self._square(leaf, outer, inner, at, row.i, column.i)
+        if not outer.whole:
+            self._rest(leaf, Range(outer.axis, outer_end, outer.hi), inner,
+                       lambda o, i, p: at(o + (outer_end - outer.lo), i, p))
+        if not inner.whole:
+            self._rest(leaf, Range(outer.axis, outer.lo, outer_end),
+                       Range(inner.axis, inner_end, inner.hi),
+                       lambda o, i, p: at(o, i + (inner_end - inner.lo), p))
+
+    def _rest(self, leaf: Leaf, outer: Range, inner: Range, at: Place) -> None:
+        self._along(leaf, inner, outer, lambda i, o, p: at(o, i, p), 1)
+
+    def _square(self, leaf: Leaf, outer: Range, inner: Range, at: Place, row: Val,
+                column: Val) -> None:
+        e, n = self.e, self.lanes
+        base = address(self.ev, leaf, {outer.axis: row, inner.axis: column})
+        step = leaf.step(inner.axis)
+        rows = []
+        for i in range(n):
+            there = e.gep(base, i * step, element_type(leaf)) if step is not None else \
+                address(self.ev, leaf, {outer.axis: row, inner.axis: column + i})
+            rows.append(read_element(e, leaf, there, n, None)[0])
+        for i, x in enumerate(transposed(e, rows)):
+            e.store(x, at(row - outer.lo + i, column - inner.lo, 0))
+
+
+def address(ev: Evaluator, leaf: Leaf, axes: dict[Axis, Val]) -> Val:
+    """Where a plain leaf's element lies for these values of axes (the others as they are)."""
+    assert leaf.load is not None
+    with ev.scope():
+        ev.axes.update(axes)
+        ev.vector, ev.lanes = None, 1
+        return ev.e.gep(ev.pointers[leaf.load.what], ev.index(leaf.load.index[0]),
+                        element_type(leaf))
