@@ -9,7 +9,7 @@ stored, and is read by the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -23,8 +23,10 @@ from weft.compiler.types import DTYPES, Dim, Shape
 __all__ = ["Cluster", "cluster_graph", "reduced_axes"]
 
 HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
+MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
+_FREE = _MOVES | {"iota", "size"}
 
 
 @dataclass(eq=False)
@@ -112,6 +114,7 @@ class _Fusion:
             needed_by = [k for k in self.clusters if node in k.demand]
             if needed_by or node in self.stored:
                 self.place(node, needed_by)
+        self.fuse_side_by_side()
         return self.clusters
 
     # ---- deciding
@@ -121,12 +124,8 @@ class _Fusion:
             self.new_library(node)
             return
         stored = node in self.stored
-        if not stored and is_pointwise(node) and (node.kind in ("view", "creation")
-                                                  and node.opname in _MOVES | {"iota"}):
-            if all(self.can_join(node, k) is None for k in needed_by):
-                for k in needed_by:
-                    self.join(node, k)
-                return
+        if not stored and node.opname in _FREE and self.joins_all(node, needed_by):
+            return
         if len(needed_by) > 1:
             needed_by = self.merged(needed_by)
         if len(needed_by) == 1:
@@ -141,14 +140,20 @@ class _Fusion:
                 return
             k.notes.append(f"%{node.name} is read from memory: {why_not}")
         elif not stored and is_pointwise(node) and self.is_light(node) \
-                and all(self.can_join(node, k) is None for k in needed_by):
-            for k in needed_by:
-                self.join(node, k)
+                and self.joins_all(node, needed_by):
             return
         else:
             for k in needed_by:
                 k.notes.append(f"%{node.name} is read from memory: {len(needed_by)} kernels use it")
         self.new_cluster(node)
+
+    def joins_all(self, node: Node, clusters: list[Cluster]) -> bool:
+        """Compute the node in each of the clusters, if all of them may."""
+        if not all(self.can_join(node, k) is None for k in clusters):
+            return False
+        for k in clusters:
+            self.join(node, k)
+        return True
 
     def is_light(self, node: Node) -> bool:
         """Whether computing the node again in every user beats storing and reading it."""
@@ -218,22 +223,18 @@ class _Fusion:
         extents = [source[a] for a in reduced_axes(node)]
         if rest and [d for d in extents if d != 1] != [a.extent for a in rest]:
             return "it reduces other axes than the kernel's inner ones"
-        if rest and not self._row_fits(extents, node.inputs[0].dtype.itemsize):
+        if not self._row_fits(tuple(rest)):
             return "a row does not fit the cache"
         if k.rows is None and rest and k.inner:
             return "its rows are not the kernel's rows"
         if len(k.roots) > 1 and self.depends_on(node.inputs, k):
             return "that would make the kernels depend on each other"
-        if not rest and k.rows is None and self._heavy_epilogue(node, k):
-            return "the work behind it is spread better over a kernel of its own"
         return None
 
-    def _heavy_epilogue(self, node: Node, k: Cluster) -> bool:
-        return False
-
-    def _row_fits(self, extents: Iterable[Dim], itemsize: int) -> bool:
-        n = prod(d for d in extents if isinstance(d, int))
-        return n * itemsize <= self.target.l2_bytes // 2
+    def _row_fits(self, rest: tuple[Axis, ...]) -> bool:
+        """Whether a row of 4-byte elements stays in half the cache between a kernel's stages."""
+        n = prod(a.extent for a in rest if isinstance(a.extent, int))
+        return not rest or n * 4 <= self.target.l2_bytes // 2
 
     def _contraction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
         if k.inner or len(reads) != 1:
@@ -252,9 +253,9 @@ class _Fusion:
         if len(k.demand[node]) != 1:
             return "it is stored and needed at several indices"
         axes = _plain_axes(at, node.shape)
-        whole = set(k.axes if k.rows is None else k.rows) if node.kind == "reduction" else None
-        if axes is None or set(axes) not in ([whole] if whole is not None
-                                             else [set(k.axes), set(k.rows or k.axes)]):
+        rows = set(k.axes if k.rows is None else k.rows)
+        spaces = [rows] if node.kind == "reduction" else [rows, set(k.axes)]
+        if axes is None or set(axes) not in spaces:
             return "it is stored, and does not span the kernel's space"
         outside = [u for u in self.graph.users[node] if u not in k.members]
         if any(self.reaches(u, k) for u in outside):
@@ -308,33 +309,37 @@ class _Fusion:
         """The clusters with those over one space made one, where they are independent."""
         out: list[Cluster] = []
         for k in clusters:
-            for other in out:
-                if self.merge(other, k):
+            for i, other in enumerate(out):
+                both = self.merge(other, k)
+                if both is not None:
+                    out[i] = both
                     break
             else:
                 out.append(k)
         return out
 
-    def merge(self, a: Cluster, b: Cluster) -> bool:
-        """Make `b` part of `a` if both run over the same rows and neither needs the other."""
-        if a.library or b.library or a.contraction or b.contraction:
-            return False
-        mapping = _match(a, b)
-        if mapping is None:
-            return False
-        inputs = [i for m in b.members for i in m.inputs if i not in b.members]
-        others = [i for m in a.members for i in m.inputs if i not in a.members]
-        if self.depends_on(inputs, a) or self.depends_on(others, b):
-            return False
-        new_axes, axis_map = mapping
+    def merge(self, a: Cluster, b: Cluster) -> Cluster | None:
+        """One cluster for both, if they run over one space and neither needs the other."""
+        if a.library or b.library or a.contraction or b.contraction \
+                or len({*a.demand, *b.demand} - {*a.members, *b.members}) > MAX_BUFFERS:
+            return None
+        if (a.rows is None, not a.rest) > (b.rows is None, not b.rest):
+            a, b = b, a                 # the one that says more about the space takes up the other
+        matched = _match(a, b)
+        if matched is None or not self._row_fits(matched[0]):
+            return None
+        if self.depends_on(_outer_inputs(b), a) or self.depends_on(_outer_inputs(a), b):
+            return None
+        self.absorb(a, b, *matched)
+        return a
 
+    def absorb(self, a: Cluster, b: Cluster, rest: tuple[Axis, ...],
+               mapping: dict[Axis, Axis]) -> None:
+        """Make `b`, its axes renamed, part of `a`, whose axes beside its rows become `rest`."""
         def swap(atom: Atom) -> Index | None:
-            return as_index(axis_map[atom]) if isinstance(atom, Axis) and atom in axis_map else None
+            return as_index(mapping[atom]) if isinstance(atom, Axis) and atom in mapping else None
 
-        if len(new_axes) > len(a.axes) or a.rows is None:
-            a.axes, rows = new_axes, b.rows
-            a.rows = a.rows if a.rows is not None else \
-                tuple(axis_map.get(x, x) for x in rows) if rows is not None else None
+        a.axes = a.axes if a.rows is None else (*a.rows, *rest)
         a.members += [m for m in b.members if m not in a.members]
         for node, at in b.roots.items():
             a.roots[node] = tuple(ix.substitute(swap) for ix in at)
@@ -342,13 +347,20 @@ class _Fusion:
             for at in reads:
                 a.need(node, tuple(ix.substitute(swap) for ix in at))
         for node, axes in b.inner.items():
-            a.inner[node] = tuple(axis_map.get(x, x) for x in axes)
+            a.inner[node] = tuple(mapping.get(x, x) for x in axes)
         a.notes += b.notes
         self.clusters.remove(b)
         for m in b.members:
             if self.home.get(m) is b:
                 self.home[m] = a
-        return True
+
+    def fuse_side_by_side(self) -> None:
+        """Merge clusters that read the same array over the same space: it is read only once."""
+        for node in (*self.graph.params, *self.graph.nodes):
+            if node.shape != ():
+                readers = [k for k in self.clusters
+                           if node in k.demand and (node not in k.members or node in k.roots)]
+                self.merged(readers)
 
     def join(self, node: Node, k: Cluster) -> None:
         """Compute the node inside the cluster."""
@@ -377,7 +389,7 @@ class _Fusion:
         source, removed = node.inputs[0], reduced_axes(node)
         if node not in k.inner:
             extents = [source.shape[a] for a in removed]
-            same = [a for a in k.rest] or next(
+            same = list(k.rest) or next(
                 (list(v) for n, v in k.inner.items()
                  if [x.extent for x in v] == [d for d in extents if d != 1]), None)
             axes = same if same is not None else \
@@ -429,30 +441,44 @@ def _plain_axes(at: At, shape: Shape) -> tuple[Axis, ...] | None:
     return tuple(axes) if len(set(axes)) == len(axes) else None
 
 
+def _outer_inputs(k: Cluster) -> list[Node]:
+    members = set(k.members)
+    return [i for m in k.members for i in m.inputs if i not in members]
+
+
+def _pair(b: Sequence[Axis], a: Sequence[Axis]) -> dict[Axis, Axis] | None:
+    """Axes of b by those of a, if they have the same extents."""
+    return dict(zip(b, a)) if [x.extent for x in b] == [x.extent for x in a] else None
+
+
 def _match(a: Cluster, b: Cluster) -> tuple[tuple[Axis, ...], dict[Axis, Axis]] | None:
-    """How b's axes become a's: over the same space, or one over the rows of the other."""
-    a_rows, b_rows = a.rows or a.axes, b.rows or b.axes
-    if [x.extent for x in a_rows] != [x.extent for x in b_rows]:
+    """How b's axes become a's, and a's axes beside its rows when b has become part of it.
+
+    Both run over the same rows and what stands beside them; or `b`, which has no reductions, runs
+    over a's rows and perhaps, in each, over the inner axes of one of a's reductions.
+    """
+    a_rows, a_rest = a.axes if a.rows is None else a.rows, a.rest
+    b_rows, b_rest = b.axes if b.rows is None else b.rows, b.rest
+    if b.rows is None and a.rows is not None:
+        b_rows, b_rest = b_rows[:len(a_rows)], b_rows[len(a_rows):]
+        if not a_rows and b_rest:
+            return None                 # the elements of an array are shared out among threads
+    mapping = _pair(b_rows, a_rows)
+    if mapping is None:
         return None
-    mapping = dict(zip(b_rows, a_rows))
-    a_rest, b_rest = a.rest, b.rest
-    if a_rest and b_rest:
-        if [x.extent for x in a_rest] != [x.extent for x in b_rest]:
+    if b_rest:
+        spaces = [a_rest] if a_rest else list(a.inner.values())
+        beside = next((s for s in spaces if _pair(b_rest, s) is not None), None)
+        if beside is None:
             return None
+        a_rest = beside
         mapping.update(zip(b_rest, a_rest))
-        return a.axes, mapping
-    if b_rest and a.rows is None and b.rows is not None:
-        return (*a.axes, *b_rest), mapping
-    if a_rest and b.rows is None and a.rows is not None:
-        return a.axes, mapping
-    if a_rest or b_rest:
-        return None
-    a_inner = {tuple(x.extent for x in v): v for v in a.inner.values()}
+    known = {tuple(x.extent for x in axes): axes for axes in (*a.inner.values(), a_rest)}
     for axes in b.inner.values():
-        same = a_inner.get(tuple(x.extent for x in axes))
+        same = known.get(tuple(x.extent for x in axes))
         if same is not None:
-            mapping.update(zip(axes, same))
-    return a.axes, mapping
+            mapping.update((x, y) for x, y in zip(axes, same) if x not in mapping)
+    return a_rest, mapping
 
 
 def reduction_index(node: Node, at: At, inner: tuple[Axis, ...]) -> At:

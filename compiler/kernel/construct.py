@@ -120,8 +120,9 @@ class _Construction:
         for c in self.checks:
             inner = tuple(a for a in self._space(c) if a not in rows)
             slots.setdefault((expr_level(c.value), 0, inner), ([], [], []))[2].append(c)
-        return tuple(Stage(key[2], tuple(r), tuple(s), tuple(c))
-                     for key, (r, s, c) in sorted(slots.items(), key=lambda item: item[0][:2]))
+        # indices are checked before anything of the same level is read by them
+        order = sorted(slots.items(), key=lambda item: (*item[0][:2], not item[1][2]))
+        return tuple(Stage(key[2], tuple(r), tuple(s), tuple(c)) for key, (r, s, c) in order)
 
     def _levels(self) -> dict[int, int]:
         level: dict[int, int] = {}

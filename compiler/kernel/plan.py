@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from weft.compiler.kernel.ir import Buffer, Program
-from weft.compiler.types import Dim
+from weft.compiler.types import Dim, Size
 
-__all__ = ["ALIGN", "plan_memory"]
+__all__ = ["ALIGN", "lifetimes", "plan_memory"]
 
 ALIGN = 64
+Life: TypeAlias = dict[str, tuple[int, int]]
 
 
-def _rounded(n: Dim) -> Dim:
-    return (n + ALIGN - 1) // ALIGN * ALIGN if isinstance(n, int) else n + ALIGN
-
-
-def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
+def lifetimes(program: Program) -> Life:
     """First and last step that touches each temporary."""
-    out: dict[str, tuple[int, int]] = {}
+    out: Life = {}
     temps = {b.name for b in program.buffers if b.kind == "temp"}
     for i, step in enumerate(program.steps):
         for name in step.buffers:
@@ -28,64 +27,88 @@ def lifetimes(program: Program) -> dict[str, tuple[int, int]]:
 
 
 def plan_memory(program: Program) -> Program:
-    """The program with an arena offset for every temporary.
+    """The program with an arena offset for every temporary; those that no step uses are dropped.
 
-    Largest first, each at the lowest offset free during its life. Temporaries of symbolic size
-    come behind, one after another (their offsets are polynomials, rounded up to keep alignment).
+    Offsets of temporaries of known size are multiples of ALIGN. Those of symbolic size are
+    multiples of the element size, with ALIGN bytes to spare behind them, so that the code that
+    computes their address may round it up to ALIGN.
     """
     life = lifetimes(program)
     temps = [b for b in program.buffers if b.name in life]
-    fixed = sorted((b for b in temps if isinstance(b.type.nbytes, int)),
-                   key=lambda b: (-_size(b), life[b.name]))
-    placed: list[tuple[int, int, Buffer]] = []
-    for b in fixed:
-        placed.append((*_lowest_gap(b, placed, life), b))
-    top: Dim = max((end for _, end, _ in placed), default=0)
-    offsets: dict[str, Dim] = {b.name: start for start, _, b in placed}
-    for b in temps:
-        if b.name not in offsets:
-            offsets[b.name] = top
-            top = top + (b.type.nbytes + ALIGN) * 1
-    if not isinstance(top, int):
-        offsets, top = _aligned_symbolic(program, temps, offsets, placed)
-    buffers = tuple(replace(b, offset=offsets[b.name]) if b.name in offsets else b
-                    for b in program.buffers if b.kind != "temp" or b.name in life)
-    return replace(program, buffers=buffers, arena=top)
+    offsets: dict[str, Dim] = {}
+    top = _place_fixed([b for b in temps if b.type.is_static], life, offsets)
+    arena = _place_symbolic([b for b in temps if not b.type.is_static], life, offsets, top)
+    buffers = tuple(replace(b, offset=offsets.get(b.name, b.offset)) for b in program.buffers
+                    if b.kind != "temp" or b.name in life)
+    return replace(program, buffers=buffers, arena=arena)
 
 
-def _aligned_symbolic(program: Program, temps: list[Buffer], offsets: dict[str, Dim],
-                      placed: list[tuple[int, int, Buffer]]) -> tuple[dict[str, Dim], Dim]:
-    """Symbolic sizes are taken times ALIGN elements' bytes, which keeps every offset aligned."""
-    top: Dim = max((end for _, end, _ in placed), default=0)
-    out = {b.name: offsets[b.name] for _, _, b in placed}
-    for b in temps:
-        if b.name not in out:
-            out[b.name] = top
-            top = top + b.type.size * ALIGN if b.type.dtype.itemsize * 4 >= ALIGN \
-                else top + _padded(b)
-    return out, top
+def _meet(life: Life, name: str, others: Iterable[str]) -> bool:
+    """Whether a temporary lives at the same time as one of the others."""
+    lo, hi = life[name]
+    return any(life[o][0] <= hi and lo <= life[o][1] for o in others)
 
 
-def _padded(b: Buffer) -> Dim:
-    # nbytes rounded up to 64 is not a polynomial; 64-byte alignment of what follows needs a
-    # multiple of 64, and the least polynomial that is one for every size is size * 64
-    return b.type.size * ALIGN
+# ---- known sizes: largest first, each at the lowest offset that is free while it lives
+
+def _place_fixed(temps: list[Buffer], life: Life, offsets: dict[str, Dim]) -> int:
+    placed: list[tuple[int, int, str]] = []
+    for b in sorted(temps, key=lambda b: (-_rounded(b), life[b.name])):
+        busy = sorted(p for p in placed if _meet(life, b.name, (p[2],)))
+        at = _lowest_gap([(lo, hi) for lo, hi, _ in busy], _rounded(b))
+        placed.append((at, at + _rounded(b), b.name))
+        offsets[b.name] = at
+    return max((end for _, end, _ in placed), default=0)
 
 
-def _size(b: Buffer) -> int:
-    n = _rounded(b.type.nbytes)
-    assert isinstance(n, int)
-    return max(n, ALIGN)
+def _rounded(b: Buffer) -> int:
+    assert isinstance(b.type.nbytes, int)
+    return max(ALIGN, -(-b.type.nbytes // ALIGN) * ALIGN)
 
 
-def _lowest_gap(b: Buffer, placed: list[tuple[int, int, Buffer]],
-                life: dict[str, tuple[int, int]]) -> tuple[int, int]:
-    lo, hi = life[b.name]
-    busy = sorted((start, end) for start, end, other in placed
-                  if life[other.name][0] <= hi and lo <= life[other.name][1])
+def _lowest_gap(busy: list[tuple[int, int]], size: int) -> int:
     at = 0
-    for start, end in busy:
-        if at + _size(b) <= start:
+    for lo, hi in busy:
+        if at + size <= lo:
             break
-        at = max(at, end)
-    return at, at + _size(b)
+        at = max(at, hi)
+    return at
+
+
+# ---- symbolic sizes: slots one behind another, shared where one size is known to hold the other
+
+@dataclass
+class _Slot:
+    itemsize: int
+    nbytes: Dim
+    members: list[str] = field(default_factory=list)
+
+
+def _place_symbolic(temps: list[Buffer], life: Life, offsets: dict[str, Dim], top: Dim) -> Dim:
+    slots: list[_Slot] = []
+    for b in sorted(temps, key=lambda b: life[b.name]):
+        slot = next((s for s in slots if _fits(b, s) and not _meet(life, b.name, s.members)), None)
+        if slot is None:
+            slot = _Slot(b.type.dtype.itemsize, b.type.nbytes)
+            slots.append(slot)
+        slot.nbytes = b.type.nbytes if _covers(b.type.nbytes, slot.nbytes) else slot.nbytes
+        slot.members.append(b.name)
+    # largest elements first: what stands before a slot is then a multiple of its element size
+    for slot in sorted(slots, key=lambda s: -s.itemsize):
+        offsets.update(dict.fromkeys(slot.members, top))
+        top = top + slot.nbytes + ALIGN
+    return top
+
+
+def _fits(b: Buffer, slot: _Slot) -> bool:
+    n = b.type.nbytes
+    return b.type.dtype.itemsize == slot.itemsize and (
+        _covers(slot.nbytes, n) or _covers(n, slot.nbytes))
+
+
+def _covers(a: Dim, b: Dim) -> bool:
+    """Whether a >= b for all values of the unknowns, which are at least 0."""
+    difference = a - b
+    if isinstance(difference, Size):
+        return all(c >= 0 for _, c in difference.terms)
+    return difference >= 0

@@ -155,6 +155,10 @@ def _iota(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
     return r.exprs.index(at[n.attrs["axis"]], n.dtype)
 
 
+def _size(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    return r.exprs.index(as_index(n.attrs["size"]), n.dtype)
+
+
 def _gather(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
     x, *indices = n.inputs
     position, rank = n.attrs["position"], len(indices[0].shape)
@@ -162,12 +166,12 @@ def _gather(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
     rest = iter(at[:position] + at[position + rank:])
     picked = {}
     for axis, i in zip(n.attrs["axes"], indices):
-        picked[axis] = _bounded(r, n, r.read(i, where, guard), x.shape[axis], axis)
+        picked[axis] = _bounded(r, n, r.read(i, where, guard), x.shape[axis], axis, guard)
     return r.read(x, tuple(picked[a] if a in picked else next(rest)
                            for a in range(len(x.shape))), guard)
 
 
-def _bounded(r: Reader, n: Node, i: Expr, size: Dim, axis: int) -> Index:
+def _bounded(r: Reader, n: Node, i: Expr, size: Dim, axis: int, guard: Expr | None) -> Index:
     """A run-time index brought into [0, size) by the gather's mode."""
     ex = r.exprs
     if i.kind == "index" and i.index[0].within(size):
@@ -180,7 +184,8 @@ def _bounded(r: Reader, n: Node, i: Expr, size: Dim, axis: int) -> Index:
     elif n.attrs["mode"] == "wrap":
         i = ex.apply("remainder", _I64, i, count)
     else:
-        r.check(n, i, size, axis)
+        # where the guard is false the element is not needed, and its index may be anything
+        r.check(n, i if guard is None else ex.apply("select", _I64, guard, i, zero), size, axis)
         negative = ex.apply("lt", _BOOL, i, zero)
         i = ex.apply("select", _I64, negative, ex.apply("add", _I64, i, count), i)
         # the check only notes the error; the read must stay inside the array all the same
@@ -192,5 +197,5 @@ def _bounded(r: Reader, n: Node, i: Expr, size: Dim, axis: int) -> Index:
 POINTWISE: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast, "reshape": _reshape, "transpose": _transpose,
     "reverse": _reverse, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
-    "constant": _constant, "iota": _iota, "gather": _gather,
+    "constant": _constant, "iota": _iota, "size": _size, "gather": _gather,
 }

@@ -17,7 +17,7 @@ from weft.compiler.types import Dim, Size, TensorType, dtype_of
 from weft.compiler.verify import verify
 from weft.devices.reference import evaluate
 
-__all__ = ["B", "N", "Make", "build", "check", "data", "kernels"]
+__all__ = ["TARGET", "B", "Make", "N", "build", "check", "data", "kernels"]
 
 B, N = Size.symbol("B"), Size.symbol("N")
 TARGET = Target()

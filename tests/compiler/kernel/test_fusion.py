@@ -1,0 +1,117 @@
+"""Fusion keeps its quality: the number of kernels of well-known computations."""
+
+from __future__ import annotations
+
+import pytest
+from kernel_graphs import B, Make, N, build, check, kernels
+
+SUM = 4e-6      # sums of a few dozen float32 elements, added in another order
+
+
+def mlp(b: Make):
+    x = b.x("x", 4, 8)
+    for k, (m, n) in enumerate([(8, 7), (7, 6), (6, 3)]):
+        x = b.maximum(b.dense(x, b.x(f"w{k}", m, n), b.x(f"b{k}", n)), b.num(x, 0))
+    return x
+
+
+def pairwise(b: Make):
+    x, y = b.x("x", 6, 3), b.x("y", 5, 3)
+    d = b.sub(b.broadcast(x, (6, 5, 3), (0, 2)), b.broadcast(y, (6, 5, 3), (1, 2)))
+    return b.sqrt(b.reduce_sum(b.mul(d, d), axes=(2,)))
+
+
+def mean_and_variance(b: Make):
+    x = b.x("x", 5, 33)
+    return b.mean(x), b.variance(x)
+
+
+def shared_mean_and_variance(b: Make):
+    x = b.x("x", 5, 33)
+    m = b.mean(x)
+    d = b.sub(x, b.keep(m, x, (1,)))
+    return m, b.mean(b.mul(d, d))
+
+
+def cosine(b: Make):
+    x, y = b.x("x", 5, 33), b.x("y", 5, 33)
+    dot, xx, yy = (b.reduce_sum(b.mul(p, q), axes=(1,)) for p, q in ((x, y), (x, x), (y, y)))
+    return b.div(dot, b.mul(b.sqrt(xx), b.sqrt(yy)))
+
+
+def several_elementwise(b: Make):
+    x, y = b.x("x", 5, 33), b.x("y", 5, 33)
+    return b.plus(x, y), b.mul(x, y), b.exp(y)
+
+
+def normalised_with_its_sum(b: Make):
+    x = b.x("x", 5, 33)
+    s = b.reduce_sum(x, axes=(1,))
+    return b.softmax(x), s, b.exp(x)
+
+
+def block(b: Make):
+    """x @ w1, GELU, @ w2, residual, layer norm: two products and the normalisation."""
+    x = b.x("x", 4, 8)
+    h = b.gelu(b.dense(x, b.x("w1", 8, 16), b.x("b1", 16)))
+    y = b.plus(b.dense(h, b.x("w2", 16, 8), b.x("b2", 8)), x)
+    return b.layernorm(y, b.x("s", 8), b.x("t", 8))
+
+
+def attention(b: Make):
+    q, k, v = (b.x(n, 6, 4) for n in "qkv")
+    s = b.dot_general(q, k, contract=((1,), (1,)), batch=((), ()))
+    return b.matmul(b.softmax(b.mul(s, b.num(s, 0.5))), v)
+
+
+def whole_statistics(b: Make):
+    x = b.x("x", 5, 33)
+    return b.reduce_sum(x, axes=(0, 1)), b.reduce_max(x, axes=(0, 1))
+
+
+def moved(b: Make):
+    """Views cost no kernel of their own."""
+    x = b.x("x", 4, 6)
+    y = b.reshape(b.transpose(b.reverse(x, axes=(0,)), perm=(1, 0)), (4, 6))
+    return b.tanh(b.plus(b.slice(y, start=(0, 1), limit=(4, 6), stride=(1, 1)),
+                         b.slice(y, start=(0, 0), limit=(4, 5), stride=(1, 1))))
+
+
+CASES = {
+    "softmax": (lambda b: b.softmax(b.x("x", 5, 33)), 1),
+    "softmax_symbolic": (lambda b: b.softmax(b.x("x", B, N)), 1),
+    "layernorm": (lambda b: b.layernorm(b.x("x", 5, 33), b.x("s", 33), b.x("t", 33)), 1),
+    "logsumexp": (lambda b: b.logsumexp(b.x("x", 5, 33)), 1),
+    "variance": (lambda b: b.variance(b.x("x", 5, 33)), 1),
+    "dense_gelu": (lambda b: b.gelu(b.dense(b.x("x", 4, 8), b.x("w", 8, 6), b.x("b", 6))), 1),
+    "gelu_bias": (
+        lambda b: b.gelu(b.plus(b.x("x", 5, 33), b.broadcast(b.x("b", 33), (5, 33)))), 1),
+    **{f.__name__: (f, count) for f, count in (
+        (mlp, 3), (pairwise, 1), (mean_and_variance, 1), (shared_mean_and_variance, 1),
+        (cosine, 1), (several_elementwise, 1), (normalised_with_its_sum, 1), (block, 3),
+        (attention, 3), (whole_statistics, 1), (moved, 1))},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_number_of_kernels(name):
+    make, count = CASES[name]
+    program = check(build(make), rtol=SUM, B=5, N=33)
+    assert kernels(program) == count, program.text()
+
+
+def test_dependent_kernels_stay_apart():
+    """b needs the product, which needs a: one kernel for a and b would need itself."""
+    def make(b: Make):
+        x, w = b.x("x", 4, 4), b.x("w", 4, 4)
+        first = b.tanh(x)
+        return first, b.plus(b.matmul(first, w), x), b.exp(x)
+    program = check(build(make), rtol=SUM)
+    assert kernels(program) == 2, program.text()
+
+
+def test_elements_of_a_whole_sum_are_not_computed_by_its_one_row():
+    def make(b: Make):
+        x = b.x("x", 64, 64)
+        return b.reduce_sum(x, axes=(0, 1)), b.exp(x)
+    assert kernels(check(build(make), rtol=SUM)) == 2
