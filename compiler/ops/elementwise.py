@@ -203,7 +203,7 @@ for _name, _ref, _doc in (
 
 def _complex_of(xp: Any, re: Any, im: Any) -> Any:
     out = xp.empty(xp.broadcast_shapes(xp.shape(re), xp.shape(im)),
-                   np.complex64 if re.dtype == np.float32 else np.complex128)
+                   np.complex64 if re.dtype.itemsize <= 4 else np.complex128)
     out.real, out.imag = re, im
     return out
 

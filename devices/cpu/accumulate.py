@@ -69,23 +69,34 @@ class Accumulator:
         parts = [e.splat(p, lanes) for p in parts]
         if self.is_arg:
             assert position is not None
-            return self._take_arg(e, state, parts[0], mask, e.splat(position, lanes))
+            return self._take_arg(e, state, parts, mask, e.splat(position, lanes))
         if mask is not None:
             parts = [e.select(mask, p, e.const(p.dtype, c, lanes))
                      for p, c in zip(parts, self._identity())]
         return self.join(e, state, parts)
 
-    def _take_arg(self, e: Emitter, state: State, value: Val, mask: Val | None,
+    def _take_arg(self, e: Emitter, state: State, parts: State, mask: Val | None,
                   position: Val) -> State:
-        best, at = state
-        better = value > best if self.op == "argmax" else value < best
-        if value.dtype == "i1":
-            better = value & ~best if self.op == "argmax" else ~value & best
-        if value.is_float:
-            better = better | (e.unordered(value, value) & ~e.unordered(best, best))
+        better, _ = self._beats(e, parts, state[:-1])
         if mask is not None:
             better = better & mask
-        return [e.select(better, value, best), e.select(better, position, at)]
+        new = [*parts, position]
+        return [e.select(better, a, b) for a, b in zip(new, state)]
+
+    def _beats(self, e: Emitter, a: State, b: State) -> tuple[Val, Val]:
+        """Whether value a comes before value b, and whether they rank equally; NaN beats all."""
+        how = "gt" if self.op == "argmax" else "lt"
+        if self.dtype.is_complex:
+            za, zb = Cx(*a), Cx(*b)
+            better, same = COMPLEX[how](e, za, zb), COMPLEX["eq"](e, za, zb)
+            nan_a, nan_b = e.unordered(*a), e.unordered(*b)
+        else:
+            x, y = (e.convert(v, "u8") if v.dtype == "i1" else v for v in (a[0], b[0]))
+            better, same = e.compare(how, x, y), x.eq(y)
+            if not x.is_float:
+                return better, same
+            nan_a, nan_b = e.unordered(x, x), e.unordered(y, y)
+        return (better & ~nan_b) | (nan_a & ~nan_b), same | (nan_a & nan_b)
 
     def join(self, e: Emitter, a: State, b: State) -> State:
         """Two states as one."""
@@ -98,18 +109,9 @@ class Accumulator:
         return [REAL[name](e, a[0], b[0])]
 
     def _join_arg(self, e: Emitter, a: State, b: State) -> State:
-        (va, pa), (vb, pb) = a, b
-        if va.dtype == "i1":
-            va, vb = e.convert(va, "u8"), e.convert(vb, "u8")
-        better = vb > va if self.op == "argmax" else vb < va
-        same = va.eq(vb)
-        if va.is_float:
-            nan_a, nan_b = e.unordered(va, va), e.unordered(vb, vb)
-            better = (better & ~nan_a) | (nan_b & ~nan_a)
-            same = same | (nan_a & nan_b)
-        take = better | (same & (pb < pa))
-        value = e.select(take, vb, va)
-        return [e.convert(value, "i1") if a[0].dtype == "i1" else value, e.select(take, pb, pa)]
+        better, same = self._beats(e, b[:-1], a[:-1])
+        take = better | (same & (b[-1] < a[-1]))
+        return [e.select(take, y, x) for x, y in zip(a, b)]
 
     def across(self, e: Emitter, state: State) -> State:
         """All lanes joined into one, by halves."""
@@ -125,7 +127,7 @@ class Accumulator:
     def result(self, state: State) -> Scalar:
         """The value of a finished state."""
         if self.is_arg:
-            return state[1]
+            return state[-1]
         return Cx(*state) if self.dtype.is_complex else state[0]
 
 

@@ -219,7 +219,7 @@ class _Loops:
     def _body_across(self, mask: Val | None) -> None:
         for stage in self.kernel.stages:
             if not stage.axes:
-                self._turn(stage, mask)
+                self._single(stage, mask)
                 continue
             self.ev.hoist(stage.roots, stage.axes)
             accs = [_accumulator(r) for r in stage.reduces]
@@ -249,7 +249,7 @@ class _Loops:
     def _stage_along(self, stage: Stage) -> None:
         e, ev = self.e, self.ev
         if not stage.axes:
-            self._turn(stage, None)
+            self._single(stage, None)
             return
         ev.hoist(stage.roots, stage.axes)
         accs = [_accumulator(r) for r in stage.reduces]
@@ -399,6 +399,13 @@ class _Loops:
             self._check(self.ev.real(c.value), c.size, mask, number)
         for w in stage.stores:
             self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask)
+
+    def _single(self, stage: Stage, mask: Val | None) -> None:
+        """A stage without inner axes: a reduction over no more than one element is that element."""
+        for r in stage.reduces:
+            self.ev.accs[r.number] = self.e.const("i64", 0) if r.op.startswith("arg") \
+                else self.ev.value(r.value)
+        self._turn(stage, mask)
 
     def _check(self, value: Val, size: Dim, mask: Val | None, number: int) -> None:
         e = self.e

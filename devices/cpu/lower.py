@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from weft.compiler.types import DTYPES, DType
+from weft.compiler.types import DType
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.lower_complex import COMPLEX, Cx
 from weft.devices.cpu.math import MATH
@@ -334,11 +334,20 @@ def _step_16(e: Emitter, args: tuple[Typed, ...]) -> Val:
 def _spacing_16(e: Emitter, args: tuple[Typed, ...]) -> Val:
     x, dtype = args[0].value, args[0].dtype
     assert isinstance(x, Val)
-    away = e.select(_signbit(e, x), float("-inf"), e.like(x, float("inf")))
+    up = e.like(x, float("inf"))
+    # NumPy's float16 spacing always looks up, those of other types away from 0
+    away = up if dtype.name == "f16" else e.select(_signbit(e, x), float("-inf"), up)
     step = _step_16(e, (args[0], Typed(away, dtype))) - x
     return e.select(_is_inf(e, x), float("nan"), step)
 
 
+def _sign_16(e: Emitter, args: tuple[Typed, ...]) -> Val:
+    """The sign; of a bfloat16 zero, the zero itself, as ml_dtypes defines it."""
+    x = args[0].value
+    assert isinstance(x, Val)
+    out = _sign(e, x)
+    return e.select(x.eq(0.0), x, out) if args[0].dtype.name == "bf16" else out
+
+
 _BITS_16: dict[str, Callable[[Emitter, tuple[Typed, ...]], Val]] = {
-    "nextafter": _step_16, "spacing": _spacing_16}
-DTYPE_OF_INDEX = DTYPES["i64"]
+    "nextafter": _step_16, "spacing": _spacing_16, "sign": _sign_16}

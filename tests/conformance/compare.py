@@ -1,0 +1,101 @@
+"""Comparing a device's result with the reference's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from weft.compiler.ops import Op
+
+# Correctly rounded on both sides, or nothing but moves: equal to the bit (NaN payloads apart).
+_ULP = 2
+# The reference rounds once to 16 bits what it computes in more; so does the device.
+_EXACT_KINDS = ("view", "creation", "indexing", "sort")
+_EXACT = frozenset("""
+    neg sign floor ceil trunc rint sqrt conj not abs real imag is_nan is_inf is_finite signbit popcnt
+    frexp_mantissa frexp_exponent add sub mul div maximum minimum fmax fmin copysign nextafter and or
+    xor shift_left shift_right gcd lcm eq ne lt le gt ge complex ldexp select convert bitcast spacing
+    fmod remainder floor_divide reduce_max reduce_min reduce_and reduce_or argmax argmin cumsum cumprod
+    cummax cummin""".split())
+# Complex functions are compositions of real ones; errors add up relative to the magnitude.
+_COMPLEX_RTOL = {np.dtype(np.complex64): 4e-6, np.dtype(np.complex128): 1e-13}
+# Different, but at least as good, orders of summation than the reference's.
+_SUM_RTOL = {2: 1e-2, 4: 1e-5, 8: 1e-13}
+# Their results can cancel to nearly 0: errors count relative to the larger operand.
+_CANCELS = ("logaddexp", "logaddexp2")
+
+
+def expected(op: Op, operands: tuple[np.ndarray, ...], attrs: dict[str, Any]) -> np.ndarray:
+    """The reference's result; where neither side rounds correctly, computed in double precision,
+    since NumPy's own float32 functions are not good to 2 ULP everywhere."""
+    wide = {np.dtype(np.float32): np.float64, np.dtype(np.complex64): np.complex128}
+    with np.errstate(all="ignore"):
+        want = np.asarray(op.reference(np, *operands, **attrs))
+        if op.kind != "elementwise" or op.name in _EXACT or want.dtype not in wide:
+            return want
+        better = op.reference(np, *(a.astype(wide.get(a.dtype, a.dtype)) for a in operands),
+                              **attrs)
+        return np.asarray(better).astype(want.dtype)
+
+
+def assert_close(op: Op, what: str, got: np.ndarray, want: np.ndarray,
+                 operands: tuple[np.ndarray, ...] = ()) -> None:
+    """Fail unless `got` has the dtype, shape and, within the op's accuracy, the values of `want`."""
+    assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, expected {want.dtype}"
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
+    if want.dtype.kind not in "fcV" and str(want.dtype) != "bfloat16":
+        np.testing.assert_array_equal(got, want, err_msg=what)
+    elif want.dtype.kind == "c":
+        _complex_close(op, what, got, want)
+    elif op.name in _CANCELS:
+        scale = np.maximum(np.abs(operands[0]), np.abs(operands[1])) + 1
+        np.testing.assert_array_less(np.nan_to_num(np.abs(got - want) / scale, posinf=0),
+                                     _ULP * np.finfo(want.dtype).eps if want.dtype.kind == "f"
+                                     and str(want.dtype) != "bfloat16" else 1e-2, err_msg=what)
+    elif op.kind in ("reduction", "contraction") and op.name not in _EXACT:
+        _sum_close(what, got, want)
+    else:
+        exact = op.name in _EXACT or op.kind in _EXACT_KINDS
+        if op.name == "abs" and operands[0].dtype.kind == "c":
+            exact = False       # a hypot
+        _ulp_close(what, got, want, 0 if exact else _ULP)
+
+
+def _ulp_close(what: str, got: np.ndarray, want: np.ndarray, ulp: int) -> None:
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want), err_msg=f"{what}: NaN where")
+    live = ~np.isnan(want)
+    a, b = _ordered(got[live]), _ordered(want[live])
+    far = np.abs(a - b) > ulp
+    assert not far.any(), (f"{what}: {far.sum()} of {far.size} off by more than {ulp} ULP, such as "
+                           f"{got[live][far][:4]} for {want[live][far][:4]}")
+    zero = live & (want == 0) & (got == 0)
+    np.testing.assert_array_equal(np.signbit(got[zero].astype(np.float64)),
+                                  np.signbit(want[zero].astype(np.float64)),
+                                  err_msg=f"{what}: sign of zero")
+
+
+def _ordered(x: np.ndarray) -> np.ndarray:
+    """Floats as integers in the same order, one apart where they are neighbours."""
+    bits = np.ascontiguousarray(x).view(f"i{x.dtype.itemsize}").astype(object)
+    low = -(1 << (8 * x.dtype.itemsize - 1))
+    return np.where(bits < 0, low - bits, bits)
+
+
+def _sum_close(what: str, got: np.ndarray, want: np.ndarray) -> None:
+    np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64),
+                               rtol=_SUM_RTOL[want.dtype.itemsize], err_msg=what,
+                               atol=float(np.finfo(np.float32).tiny) if want.dtype.itemsize <= 4
+                               else 1e-300)
+
+
+def _complex_close(op: Op, what: str, got: np.ndarray, want: np.ndarray) -> None:
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(np.isfinite(got), finite, err_msg=f"{what}: finite where")
+    scale = np.abs(want[finite])
+    error = np.abs(got[finite] - want[finite])
+    rtol = _COMPLEX_RTOL[want.dtype]
+    tiny = np.finfo(want.dtype).tiny
+    assert (error <= rtol * scale + tiny).all(), (
+        f"{what}: {got[finite][error > rtol * scale + tiny][:4]} "
+        f"for {want[finite][error > rtol * scale + tiny][:4]}")
