@@ -44,13 +44,14 @@ def element_text(value: Any, dtype: DType) -> str:
 def _float_text(value: Any, dtype: DType) -> str:
     if value != value:
         return _nan_text(value, dtype)
-    text = repr(float(value)) if dtype.name in ("f64", "bf16") else str(value)
-    if dtype.name == "bf16":
-        text = _shortest(float(value))
+    wide = float(value)
+    if dtype.name == "f64" or (wide.is_integer() and abs(wide) < 1e7):
+        return repr(wide)
+    text = _shortest(wide) if dtype.name == "bf16" else str(value)
     if "." not in text and "e" not in text and "n" not in text:
         text += ".0"
     # a decimal that is shortest for a narrow type could round twice on the way back
-    return text if dtype.numpy.type(float(text)) == value else repr(float(value))
+    return text if dtype.numpy.type(float(text)) == value else repr(wide)
 
 
 def _shortest(value: float) -> str:

@@ -177,8 +177,8 @@ def _outer(op: str, inner: tuple[str, ...], letters: str) -> Rule:
         if not is_op(x, *inner) or letter(x) not in letters or letter(x.inputs[0]) not in letters \
                 or x.inputs[0].shape != x.shape:
             return None
-        if x.opname == "abs" and x.dtype.kind == "uint":
-            return None
+        if x.dtype.kind == "uint":
+            return None  # negation wraps, and changes the magnitude
         return b.add(op, x.inputs[0], *rest)
     return Rule(f"{op}_of_{'_'.join(inner)}_{letters}", f"{op}(g(x)) → {op}(x) for g "
                 f"{', '.join(inner)}", (op,), apply)
@@ -210,11 +210,11 @@ def _abs_not_negative(n: Node, b: Rewriter) -> Node | None:
     return x if square or (is_op(x, "exp", "exp2", "cosh") and letter(x) == "f") else None
 
 
-@rule(RULES, "conj(complex(a, b)) parts: real(complex(a, b)) → a, imag(complex(a, b)) → b",
-      "real", "imag")
+@rule(RULES, "real(complex(a, b)) → a, imag(complex(a, b)) → b", "real", "imag")
 def _part_of_complex(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
-    return b.like(n, x.inputs[n.opname == "imag"]) if is_op(x, "complex") else None
+    part = x.inputs[n.opname == "imag"] if is_op(x, "complex") else n
+    return b.like(n, b.convert(part, n.dtype)) if part is not n else None
 
 
 @rule(RULES, "imag(conj(z)) → -imag(z)", "imag")

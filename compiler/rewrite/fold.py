@@ -47,11 +47,11 @@ def _computed(n: Node, b: Rewriter, max_elements: int) -> Node | None:
     """Any node of constants. A broadcast that repeats elements stays: it is the smaller form."""
     if not all(is_op(i, "constant") for i in n.inputs) or not isinstance(n.type, TensorType):
         return None
-    size = n.type.size
+    size = n.type.size if n.type.is_static else None
     operands = [i.attrs["value"] for i in n.inputs]
     if not isinstance(size, int) or max(size, *(v.size for v in operands)) > max_elements:
         return None
-    if is_op(n, "broadcast_in_dim") and size > operands[0].size:
+    if is_op(n, "broadcast_in_dim") and (size > operands[0].size or operands[0].shape == ()):
         return None
     value = _reference(n, operands)
     return b.constant(value) if value is not None and value.shape == n.shape else None

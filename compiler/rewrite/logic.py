@@ -214,7 +214,7 @@ def _convert_twice(n: Node, b: Rewriter) -> Node | None:
 # Computed in a type at least twice as precise plus two bits and then rounded, these give the
 # correctly rounded result of the narrow type (Figueroa, "When is double rounding innocuous?").
 _ROUNDED = ("add", "sub", "mul", "div", "sqrt")
-_CHOOSING = ("neg", "abs", "maximum", "minimum", "fmax", "fmin")
+_SIGNS = ("neg", "abs")
 _WRAPPING = ("add", "sub", "mul", "neg", "and", "or", "xor", "not")
 _TWICE_AS_WIDE = {("f16", "f32"), ("bf16", "f32"), ("f32", "f64"), ("f16", "f64"), ("bf16", "f64")}
 
@@ -231,13 +231,13 @@ def _narrowed(b: Rewriter, x: Node, dtype: DType) -> Node | None:
     return b.constant(narrow) if same_bits(narrow.astype(value.dtype)[()], value) else None
 
 
-@rule(RULES, "narrow(wide(x) ∘ wide(y)) → x ∘ y, where ∘ rounds the same: + - * / sqrt and choices "
+@rule(RULES, "narrow(wide(x) ∘ wide(y)) → x ∘ y, where ∘ rounds the same: + - * / sqrt and signs "
       "for floats, + - * and bits for integers", "convert")
 def _compute_narrow(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     src, dst = x.dtype, n.dtype
     if src.is_float:
-        fits = (dst.name, src.name) in _TWICE_AS_WIDE and x.opname in _ROUNDED + _CHOOSING
+        fits = (dst.name, src.name) in _TWICE_AS_WIDE and x.opname in _ROUNDED + _SIGNS
     else:
         fits = src.kind == dst.kind and dst.is_integer and dst.bits < src.bits \
             and x.opname in _WRAPPING

@@ -25,12 +25,15 @@ def _units(x: Node, axes: Sequence[int]) -> bool:
     return all(x.shape[a] == 1 for a in axes)
 
 
-@rule(RULES, "reduce(x) over axes of size 1 → reshape(x)", *_REDUCTIONS)
+@rule(RULES, "reduce(x) over axes of size 1 → reshape(x), and + 0.0 for a sum of floats (as NumPy "
+      "sums: from 0.0, so that -0.0 gives 0.0)", *_REDUCTIONS)
 def _reduce_units(n: Node, b: Rewriter) -> Node | None:
     (x,), axes = n.inputs, n.attrs["axes"]
-    if _units(x, axes):
-        return b.reshape(x, n.shape)
-    return None
+    if not _units(x, axes) or (n.opname == "reduce_prod" and n.dtype.is_complex):
+        return None  # a complex product starts from 1 + 0j, which times infinity is NaN
+    if n.opname == "reduce_sum" and n.dtype.is_inexact:
+        x = b.add("add", x, b.scalar(0, n.dtype))
+    return b.reshape(x, n.shape)
 
 
 @rule(RULES, "reduce(x) over no elements → the neutral element", *_EMPTY)

@@ -40,7 +40,7 @@ def _idle_transpose(n: Node, b: Rewriter) -> Node | None:
 def _idle_reverse(n: Node, b: Rewriter) -> Node | None:
     (x,), axes = n.inputs, n.attrs["axes"]
     kept = tuple(a for a in axes if x.shape[a] not in (0, 1))
-    if len(kept) == len(axes):
+    if axes and len(kept) == len(axes):
         return None
     return b.add("reverse", x, axes=kept) if kept else x
 
@@ -150,9 +150,17 @@ def _slice_of_concatenate(n: Node, b: Rewriter) -> Node | None:
 @rule(RULES, "broadcast(x) that only inserts unit axes → reshape(x)", "broadcast_in_dim")
 def _broadcast_is_reshape(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
+    if x.shape == ():
+        return None
     only_units = without(n.shape, n.attrs["dims"]).count(1) == n.tensor.rank - x.tensor.rank
     kept = all(x.shape[i] == n.shape[d] for i, d in enumerate(n.attrs["dims"]))
     return b.reshape(x, n.shape) if only_units and kept else None
+
+
+@rule(RULES, "reshape(s) → broadcast(s), for 0-d s: as one form of it is enough", "reshape")
+def _reshape_of_scalar(n: Node, b: Rewriter) -> Node | None:
+    (x,) = n.inputs
+    return b.broadcast(x, n.shape, ()) if x.shape == () and n.shape != () else None
 
 
 @rule(RULES, "broadcast(reshape(x)) → broadcast(x), where the reshape inserts unit axes: "
