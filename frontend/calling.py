@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from weft.compiler.errors import UnsupportedError, caller_origin
+from weft.compiler.ir import Graph
 from weft.frontend.leaves import Refused, static_part
+from weft.frontend.outside import Outside, has_tracer, outside_arrays
+from weft.frontend.places import Place, place_name, read_place
 from weft.frontend.pytree import Tree, flatten, places
 from weft.frontend.signature import Call
-from weft.frontend.trace import Traced, trace_flat
+from weft.frontend.statics import Static
+from weft.frontend.trace import ArgSpec, Traced, trace_flat
 from weft.frontend.tracer import Tracer
 from weft.frontend.watch import Watch
 
@@ -19,41 +25,101 @@ __all__ = ["CallTrace", "trace_call"]
 
 @dataclass(frozen=True)
 class CallTrace:
-    """A traced call: what `trace_flat` gave, and the container of the results."""
+    """A traced call.
+
+    The graph's parameters are the call's leaves, then `hidden`: functions that give the arrays
+    found outside the arguments, as they are now. `tree` is the container of the results.
+    """
 
     traced: Traced
-    results: Tree
+    tree: Tree
+    hidden: tuple[Callable[[], Any], ...]
 
 
 def trace_call(fn: Callable[..., Any], call: Call, watch: Watch) -> CallTrace:
-    """Run `fn` once on tracers.
+    """Run `fn` once on tracers. `watch.look` must have been called for it.
 
-    Raises an `UnsupportedError` where it changed a container it was given or stored a tracer
+    Where code needs the values of arrays that it finds outside, it is traced with these as they
+    are, and `watch` is told that their contents matter.
+
+    Raises an `UnsupportedError` where `fn` changed a container it was given or stored a tracer
     outside, and whatever `fn` itself raises.
     """
+    before = watch.states(call.objects)
+    traced = _trace_with_arrays(fn, call, watch)
+    watch.ignore_changes(before, call.objects)
+    return traced
+
+
+def _trace_with_arrays(fn: Callable[..., Any], call: Call, watch: Watch) -> CallTrace:
+    arrays = outside_arrays(watch.found(call.objects))
+    if not arrays or watch.contents:
+        return _trace(fn, call, watch, [])
+    try:
+        return _trace(fn, call, watch, arrays)
+    except Exception as error:
+        try:
+            traced = _trace(fn, call, watch, [])
+        except Exception:
+            raise error from None
+        watch.count_contents(call.objects)
+        return traced
+
+
+def _trace(fn: Callable[..., Any], call: Call, watch: Watch,
+           arrays: list[tuple[Place, ArgSpec]]) -> CallTrace:
     trees: list[Tree] = []
+    count = len(call.leaves)
 
     def flat(tracers: list[Tracer]) -> list[object]:
-        args, kwargs = call.rebuild(tracers)
-        result = fn(*args, **kwargs)
-        _check_unchanged(call, [*args, *kwargs.values()], tracers)
-        _check_nothing_stored(call, watch)
+        outside = Outside([place for place, _ in arrays], tracers[count:])
+        args, kwargs = call.rebuild(tracers[:count], outside.value if arrays else None)
+        result = (outside.function(fn) if arrays else fn)(*args, **kwargs)
+        _check_unchanged(call, [*args, *kwargs.values()], tracers, outside)
+        _check_nothing_stored(call, watch, outside)
         leaves, tree = flatten(result)
         trees.append(tree)
         return leaves
 
     name = call.function if call.function.isidentifier() else "function"
-    traced = trace_flat(flat, call.specs, name)
-    return CallTrace(traced, trees[0])
+    traced = trace_flat(flat, [*call.specs, *(spec for _, spec in arrays)], name)
+    return _with_hidden(traced, trees[0], count, [place for place, _ in arrays], watch, call)
 
 
-def _check_unchanged(call: Call, values: Sequence[Any], tracers: Sequence[Tracer]) -> None:
+def _with_hidden(traced: Traced, tree: Tree, count: int, found: Sequence[Place], watch: Watch,
+                 call: Call) -> CallTrace:
+    """The trace with only those of the outside arrays as parameters that it uses."""
+    graph, results = traced.graph, traced.results
+    used = set(graph.results).union(*(n.inputs for n in graph.nodes))
+    returned = {r.index for r in results if r.kind == "argument"}
+    kept = [i for i in range(count, count + len(found))
+            if graph.params[i] in used or i in returned]
+    params = [*graph.params[:count], *(graph.params[i] for i in kept),
+              *graph.params[count + len(found):]]
+    index = {i: i for i in range(count)} | {i: count + k for k, i in enumerate(kept)}
+    results = tuple(replace(r, index=index[r.index]) if r.kind == "argument" else r
+                    for r in results)
+    held = {id(value): place for place, value in watch.found(call.objects)
+            if isinstance(value, np.ndarray)}
+    hidden = [_reader(found[i - count], None) for i in kept]
+    hidden += [_reader(held.get(id(array)), array) for array in traced.captures]
+    graph = Graph(graph.name, params, graph.nodes, graph.results)
+    return CallTrace(replace(traced, graph=graph, results=results), tree, tuple(hidden))
+
+
+def _reader(place: Place | None, array: Any) -> Callable[[], Any]:
+    return (lambda: array) if place is None else (lambda: read_place(place))
+
+
+def _check_unchanged(call: Call, values: Sequence[Any], tracers: Sequence[Tracer],
+                     outside: Outside) -> None:
     """Refuse code that puts other values into its arguments: callers would not see them."""
     rest = iter(tracers)
     for (name, tree), value in zip(call.trees, values):
         given = places(tree, name)
         mine = [next(rest) for _, static in given if static is None]
-        changed = _changed_place(given, mine, tree, value, name)
+        changed = None if isinstance(tree, Static) else _changed_place(
+            given, mine, tree, value, name, outside)
         if changed is not None:
             raise UnsupportedError(
                 f"{call.function} changes its argument {changed}", expected=(
@@ -62,9 +128,9 @@ def _check_unchanged(call: Call, values: Sequence[Any], tracers: Sequence[Tracer
 
 
 def _changed_place(given: list[Any], mine: list[Tracer], tree: Tree, value: Any,
-                   name: str) -> str | None:
+                   name: str, outside: Outside) -> str | None:
     try:
-        leaves, now = flatten(value, static_part)
+        leaves, now = flatten(value, lambda v: static_part(outside.original(v)))
     except Refused:
         return name
     if now != tree:
@@ -73,10 +139,12 @@ def _changed_place(given: list[Any], mine: list[Tracer], tree: Tree, value: Any,
     return next((p for p, a, b in zip(paths, leaves, mine) if a is not b), None)
 
 
-def _check_nothing_stored(call: Call, watch: Watch) -> None:
-    where = watch.find(Tracer, call.objects)
-    if where is not None:
+def _check_nothing_stored(call: Call, watch: Watch, outside: Outside) -> None:
+    held = watch.where(Tracer, call.objects)
+    names = [place_name(held)] if held else [n for n, v in outside.stored() if has_tracer(v)]
+    if names:
         raise UnsupportedError(
-            f"{call.function} stores a traced array in {where}, outside itself",
+            f"{call.function} stores a traced array in {names[0]}, outside itself",
             expected="results that are returned", repair="return it and store it at the caller",
             origin=caller_origin())
+    outside.write_back()

@@ -127,7 +127,9 @@ class Jit:
             self._remember(key, call, stage)
             return stage.executable, stage.specialized
 
-        return self._cache.get_or_make(key, call.leaves, make)
+        made = self._cache.get_or_make(key, call.leaves, make)
+        self._cache.move(key, self._key(call))      # tracing may have changed what is watched
+        return made
 
     def _compiled(self, call: Call) -> CompiledStage:
         traced = trace_stage(self._fn, self._arguments, call, self.options, self._watch)

@@ -115,23 +115,25 @@ def _flatten(value: Any, leaves: list[Any],
     return (type(value), aux, *[_flatten(child, leaves, static) for child in children])
 
 
-def unflatten(tree: Tree, leaves: Iterable[Any]) -> Any:
-    """The value that `flatten` took apart, with other leaves.
+def unflatten(tree: Tree, leaves: Iterable[Any],
+              replaced: Callable[[Any], Any] | None = None) -> Any:
+    """The value that `flatten` took apart, with other leaves; static values go through `replaced`.
 
     >>> leaves, tree = flatten({"w": 1.0, "b": (2.0,)})
     >>> unflatten(tree, "xy")
     {'w': 'x', 'b': ('y',)}
     """
-    return _unflatten(tree, iter(leaves))
+    return _unflatten(tree, iter(leaves), replaced)
 
 
-def _unflatten(tree: Tree, leaves: Iterator[Any]) -> Any:
+def _unflatten(tree: Tree, leaves: Iterator[Any],
+               replaced: Callable[[Any], Any] | None) -> Any:
     if tree is LEAF:
         return next(leaves)
     if isinstance(tree, Static):
-        return tree.value
+        return tree.value if replaced is None else replaced(tree.value)
     cls, aux, *subtrees = tree
-    return _known(cls).unflatten(cls, aux, [_unflatten(t, leaves) for t in subtrees])
+    return _known(cls).unflatten(cls, aux, [_unflatten(t, leaves, replaced) for t in subtrees])
 
 
 def places(tree: Tree, root: str = "") -> list[tuple[str, Static | None]]:

@@ -53,13 +53,14 @@ class Call:
     def settled(self) -> Call:
         """The call with all that is known of its leaves, but without holding on to them."""
         made = replace(self, leaves=())
-        made.__dict__.update(specs=self.specs, description=self.description)
+        made.__dict__.update(_specs=self.specs, description=self.description)
         return made
 
-    def rebuild(self, leaves: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments of the call with other leaves in their places."""
+    def rebuild(self, leaves: Iterable[Any], replaced: Callable[[Any], Any] | None = None
+                ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of the call with other leaves in their places, static values replaced."""
         rest = iter(leaves)
-        values = [unflatten(tree, rest) for _, tree in self.trees]
+        values = [unflatten(tree, rest, replaced) for _, tree in self.trees]
         names = [name for name, _ in self.trees[self.positional:]]
         return values[:self.positional], dict(zip(names, values[self.positional:]))
 
@@ -79,10 +80,15 @@ class Call:
         return [held.value for _, tree in self.trees for held in _statics(tree)
                 if held.by_identity]
 
-    @cached_property
+    @property
     def specs(self) -> tuple[ArgSpec, ...]:
-        """How the leaves enter the trace."""
-        return tuple(self._spec(path, leaf) for path, leaf in zip(self.paths, self.leaves))
+        """How the leaves enter the trace. Raises a `WeftError` for element types weft lacks."""
+        # No cached_property: its frame, outside weft, would be taken for the user's line.
+        if "_specs" not in self.__dict__:
+            specs = [self._spec(path, leaf) for path, leaf in zip(self.paths, self.leaves)]
+            self.__dict__["_specs"] = tuple(specs)
+        found: tuple[ArgSpec, ...] = self.__dict__["_specs"]
+        return found
 
     def _spec(self, path: str, leaf: Any) -> ArgSpec:
         try:

@@ -15,13 +15,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.ir import Graph
-
-try:
-    from weft.compiler.passes import History, run_pipeline
-except ImportError:
-    def run_pipeline(g, t):
-        return g, None
-    History = None
+from weft.compiler.passes import History, pipeline_for, run_pipeline
 from weft.compiler.target import Target
 from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
 from weft.devices.registry import get_device
@@ -29,7 +23,7 @@ from weft.frontend.calling import CallTrace, trace_call
 from weft.frontend.html import page, section
 from weft.frontend.pytree import LEAF, unflatten
 from weft.frontend.signature import Arguments, Call
-from weft.frontend.watch import Place, Watch, read_place
+from weft.frontend.watch import Watch
 from weft.runtime.executable import Executable
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
@@ -61,7 +55,6 @@ class Source:
     call: Call
     key: Hashable
     options: Options
-    places: dict[int, Place]     # where captured arrays are read at each call
     plain: bool                  # all leaves are arrays of native byte order
 
 
@@ -98,7 +91,8 @@ class TracedStage:
         """Run the passes, for another device than the function's if one is named."""
         options = self.source.options.on(device)
         start = time.perf_counter()
-        graph, history = run_pipeline(self.graph, options.target())
+        passes = pipeline_for(get_device(options.device).supported())
+        graph, history = run_pipeline(self.graph, options.target(), passes)
         return OptimizedStage(self, options, graph, history, time.perf_counter() - start)
 
     def lower(self, device: str | None = None) -> LoweredStage:
@@ -244,20 +238,14 @@ class CompiledStage:
     @cached_property
     def executable(self) -> Executable:
         """What runs it on flat arguments."""
-        traced, tree = self.traced.traced.traced, self.traced.traced.results
+        traced, tree = self.traced.traced.traced, self.traced.traced.tree
+        hidden = self.traced.traced.hidden
         made = Executable(
             self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
-            lambda results: unflatten(tree, results), self._captures(), single=tree is LEAF,
+            lambda results: unflatten(tree, results), hidden, single=tree is LEAF,
             plain=self.source.plain)
         made.about = self
         return made
-
-    def _captures(self) -> Callable[[], list[Any]] | None:
-        arrays, places = self.traced.traced.traced.captures, self.source.places
-        if not arrays:
-            return None
-        found = [(places.get(id(array)), array) for array in arrays]
-        return lambda: [read_place(place) if place else array for place, array in found]
 
     def text(self, kind: str | None = None) -> str:
         """The program as text, see `LoweredStage.text`."""
@@ -280,7 +268,6 @@ def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, option
     start = time.perf_counter()
     traced = trace_call(fn, call, watch)
     seconds = time.perf_counter() - start
-    places = watch.places(call.objects) if traced.traced.captures else {}
     plain = all(isinstance(v, np.ndarray) and v.dtype.isnative for v in call.leaves)
-    source = Source(fn, arguments, call.settled(), arguments.key(call), options, places, plain)
+    source = Source(fn, arguments, call.settled(), arguments.key(call), options, plain)
     return TracedStage(source, traced, seconds)

@@ -111,6 +111,14 @@ class DispatchCache(Generic[V]):
             finally:
                 self._drop_if_empty(key, signature)
 
+    def move(self, old: Hashable, new: Hashable) -> None:
+        """Let what is kept under one key be found under another."""
+        if old == new:
+            return
+        with self._lock:
+            if old in self._table:
+                self._table[new] = self._table.pop(old)
+
     def signatures(self) -> dict[Hashable, Signature[V]]:
         """A copy of the table."""
         with self._lock:

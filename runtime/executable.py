@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from weft.devices.protocol import Compiled
-from weft.runtime.arrays import Array, canonical, prepare
+from weft.runtime.arrays import Array, prepare
 
 __all__ = ["Executable", "Output"]
 
@@ -39,17 +39,17 @@ class Output(Protocol):
 class Executable:
     """Runs a compiled program on flat arguments, as Python holds them.
 
-    `dtypes` are the element types of the program's parameters, the captures' included; `captures`
-    gives the hidden arguments anew for each call; `build` puts the flat results together. Calls
-    need no lock.
+    `dtypes` are the element types of the program's parameters, the hidden ones included; `hidden`
+    are functions that give those, called at each call; `build` puts the flat results together.
+    Calls need no lock.
     """
 
-    __slots__ = ("_build", "_captures", "_dtypes", "_outputs", "_plain", "_run", "_single",
+    __slots__ = ("_build", "_dtypes", "_hidden", "_outputs", "_plain", "_run", "_single",
                  "about", "compiled")
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],
-                 captures: Callable[[], list[Array]] | None = None, *, plain: bool = False,
+                 hidden: Sequence[Callable[[], Array]] = (), *, plain: bool = False,
                  single: bool = False) -> None:
         """`plain`: all arguments are native arrays; `single`: the result is one array."""
         self.compiled = compiled
@@ -58,13 +58,18 @@ class Executable:
         self._dtypes = tuple(dtypes)
         self._outputs = tuple(outputs)
         self._build = build
-        self._captures = captures
-        self._plain = plain and captures is None
+        self._hidden = tuple(hidden)
+        self._plain = plain and not hidden
         self._single = single and [(o.kind, o.index) for o in outputs] == [("array", 0)]
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The function's result for these flat arguments."""
-        arrays = leaves if self._plain and self._ready(leaves) else self._prepared(leaves)
+        if self._plain and self._ready(leaves):
+            arrays = leaves
+        else:
+            if self._hidden:
+                leaves = [*leaves, *[read() for read in self._hidden]]
+            arrays = prepare(leaves, self._dtypes)
         results = self._run(arrays)
         if self._single:
             return results[0]
@@ -76,12 +81,6 @@ class Executable:
             if type(leaf) is not _ndarray or not leaf.flags.carray:
                 return False
         return True
-
-    def _prepared(self, leaves: Sequence[Any]) -> list[Array]:
-        arrays = prepare(leaves, self._dtypes)
-        if self._captures is not None:
-            arrays += map(canonical, self._captures())
-        return arrays
 
 
 def _wrapped(output: Output, results: Sequence[Array], leaves: Sequence[Any]) -> Any:
