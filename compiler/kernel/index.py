@@ -18,8 +18,8 @@ from weft.compiler.types import Dim, Shape, Size, row_major_strides
 if TYPE_CHECKING:
     from weft.compiler.kernel.expr import Expr
 
-__all__ = ["Atom", "Axis", "Index", "Quotient", "Remainder", "Value", "as_index", "divisible",
-           "linearize", "unravel"]
+__all__ = ["Atom", "Axis", "Index", "Quotient", "Remainder", "Smaller", "Value", "as_index",
+           "divisible", "index_dims", "linearize", "smaller", "unravel"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,8 @@ class Index:
     def within(self, size: Dim) -> bool:
         """Whether the value is known to lie in [0, size)."""
         if isinstance(size, int) and self.bounds is not None:
-            return 0 <= self.bounds[0] and self.bounds[1] < size
+            lo, hi = self.bounds
+            return lo >= 0 and hi < size
         axis = self.as_axis
         return axis is not None and axis.extent == size
 
@@ -308,6 +309,17 @@ def _substitute_atom(atom: Atom, f: Callable[[Atom], Index | None]) -> Index:
     if isinstance(atom, Smaller):
         return smaller(atom.a.substitute(f), atom.b.substitute(f))
     return as_index(atom)
+
+
+def index_dims(index: Index) -> list[Dim]:
+    """All sizes in an index: its constant and factors, also inside quotients and remainders."""
+    out = [index.const, *(c for _, c in index.terms)]
+    for atom, _ in index.terms:
+        if isinstance(atom, (Quotient, Remainder)):
+            out += [atom.by, *index_dims(atom.of)]
+        elif isinstance(atom, Smaller):
+            out += [*index_dims(atom.a), *index_dims(atom.b)]
+    return out
 
 
 def linearize(index: tuple[Index, ...], shape: Shape) -> Index:

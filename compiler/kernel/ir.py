@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from weft.compiler.errors import Origin
-from weft.compiler.kernel.expr import Expr, walk
-from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.kernel.expr import Expr, index_values, walk
+from weft.compiler.kernel.index import Axis, Index, index_dims
 from weft.compiler.types import Dim, DType, Size, TensorType, numel
 
 __all__ = ["Buffer", "Check", "Kernel", "Library", "Program", "Reduce", "Stage", "Step", "Store"]
@@ -84,7 +84,6 @@ class Stage:
 
 def store_values(store: Store) -> list[Expr]:
     """Run-time values in the index of a store."""
-    from weft.compiler.kernel.expr import index_values
     return [v.expr for i in store.index for v in index_values(i)]
 
 
@@ -126,9 +125,14 @@ class Kernel:
     @cached_property
     def symbols(self) -> tuple[str, ...]:
         """Names of symbolic sizes that the kernel needs."""
+        axes = (*self.axes, *(x for s in self.stages for x in s.axes))
+        indices = [i for e in self.exprs for i in e.index]
+        indices += [i for s in self.stages for w in s.stores for i in w.index]
+        indices += [a.extent for a in axes if isinstance(a.extent, Index)]
         dims = [d for _, t in (*self.buffers, *self.scratch) for d in t.shape]
-        dims += [a.extent for a in (*self.axes, *(x for s in self.stages for x in s.axes))
-                 if not isinstance(a.extent, Index)]
+        dims += [a.extent for a in axes if not isinstance(a.extent, Index)]
+        dims += [c.size for s in self.stages for c in s.checks]
+        dims += [d for i in indices for d in index_dims(i)]
         return tuple(sorted({n for d in dims if isinstance(d, Size) for n in d.symbols}))
 
     def text(self, name: str = "kernel") -> str:
@@ -168,7 +172,8 @@ class Library:
         inputs = ", ".join(f"{n}: {t}" for n, t in self.buffers if n not in self.outputs)
         outs = ", ".join(f"{n}: {t}" for n, t in self.buffers if n in self.outputs)
         attrs = ", ".join(f"{k}={v}" for k, v in self.attrs)
-        return f"library {name} {self.op}({inputs}) -> ({outs})" + (f" {{{attrs}}}" if attrs else "")
+        tail = f" {{{attrs}}}" if attrs else ""
+        return f"library {name} {self.op}({inputs}) -> ({outs}){tail}"
 
     @cached_property
     def key(self) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from itertools import count
 
 from weft.compiler.ir import Graph, Node, is_scalar_constant
 from weft.compiler.kernel.cluster import Cluster, cluster_graph
-from weft.compiler.kernel.construct import construct, expr_cost
-from weft.compiler.kernel.index import Index, as_index
-from weft.compiler.kernel.ir import Buffer, Kernel, Library, Program, Stage, Step, Store
+from weft.compiler.kernel.construct import construct
 from weft.compiler.kernel.expr import Exprs
-from weft.compiler.kernel.index import Axis
+from weft.compiler.kernel.index import Axis, as_index
+from weft.compiler.kernel.ir import Buffer, Kernel, Library, Program, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
+from weft.compiler.kernel.rename import axis_name, canonical, known, traffic, work
 from weft.compiler.target import Target
-from weft.compiler.types import Dim, Size, TensorType
 
 __all__ = ["build_program"]
 
@@ -36,6 +35,7 @@ class _Names:
 
     def __init__(self, graph: Graph) -> None:
         self.buffers: dict[str, Buffer] = {}
+        self._taken = {n.name for n in (*graph.params, *graph.nodes)}
         self.results: dict[Node, int] = {}
         for i, r in enumerate(graph.results):
             if not r.is_param and r.opname != "constant":
@@ -45,6 +45,12 @@ class _Names:
         for n in graph.nodes:
             if n.opname == "constant" and not is_scalar_constant(n):
                 self.buffers[n.name] = Buffer(n.name, n.tensor, "constant", value=n.attrs["value"])
+
+    def fresh(self, stem: str) -> str:
+        """A name that no node and no other buffer bears."""
+        name = next(n for i in count() if (n := f"{stem}{i or ''}") not in self._taken)
+        self._taken.add(name)
+        return name
 
     def of(self, node: Node) -> str:
         """The buffer that holds a stored node."""
@@ -90,12 +96,12 @@ def _step(k: Cluster, names: _Names, number: int) -> Step:
     kernel = construct(k)
     by_name = {n.name: n for n in (*k.demand, *k.roots)}
     buffers = tuple(names.of(by_name[n]) for n, _ in kernel.buffers)
-    members = [m for m in reversed(k.members)]
+    members = k.members[::-1]
     heavy = next((m.opname for m in members if m.kind in ("contraction", "reduction")), None)
     name = f"k{number}_{heavy or members[-1].opname}".replace(".", "_")
-    return Step(_canonical(kernel), buffers, name, tuple(m.opname for m in members),
+    return Step(canonical(kernel), buffers, name, tuple(m.opname for m in members),
                 tuple(dict.fromkeys(m.origin for m in members if m.origin)),
-                tuple(dict.fromkeys(k.notes)), _flops(kernel), _bytes(kernel))
+                tuple(dict.fromkeys(k.notes)), work(kernel), traffic(kernel))
 
 
 def _library_step(k: Cluster, names: _Names, number: int) -> Step:
@@ -107,63 +113,15 @@ def _library_step(k: Cluster, names: _Names, number: int) -> Step:
     program = (*(_constant_or(names, i) for i in node.inputs), names.of(node))
     return Step(library, program, f"k{number}_{node.opname}", (node.opname,),
                 (node.origin,) if node.origin else (), (), 0.0,
-                float(sum(_known(t.nbytes) for _, t in library.buffers)))
+                float(sum(known(t.nbytes) for _, t in library.buffers)))
 
 
 def _constant_or(names: _Names, node: Node) -> str:
     if is_scalar_constant(node):
-        name = f"const{len(names.buffers)}"
+        name = names.fresh("constant")
         names.buffers[name] = Buffer(name, node.tensor, "constant", value=node.attrs["value"])
         return name
     return names.of(node)
-
-
-def _canonical(kernel: Kernel) -> Kernel:
-    """Buffers and axes renamed by position, so that equal kernels are equal text."""
-    rename = {n: f"b{i}" for i, (n, _) in enumerate(kernel.buffers)}
-    letters: dict[Axis, Axis] = {}
-    for a in (*kernel.axes, *(a for s in kernel.stages for a in s.axes)):
-        letters.setdefault(a, Axis(_axis_name(len(letters)), a.extent))
-    swap = _Renamer(rename, letters)
-    return Kernel(tuple(letters[a] for a in kernel.axes), tuple(map(swap.stage, kernel.stages)),
-                  tuple((rename[n], t) for n, t in kernel.buffers),
-                  tuple(rename[n] for n in kernel.outputs), kernel.scratch)
-
-
-def _axis_name(i: int) -> str:
-    return "ijklmnopqrst"[i] if i < 12 else f"i{i}"
-
-
-class _Renamer:
-    def __init__(self, buffers: dict[str, str], axes: dict[Axis, Axis]) -> None:
-        self.buffers = buffers
-        self.axes = axes
-        self._exprs: dict[object, object] = {}
-
-    def atom(self, atom: object) -> Index | None:
-        from weft.compiler.kernel.index import Value
-        if isinstance(atom, Axis):
-            return as_index(self.axes.get(atom, atom))
-        if isinstance(atom, Value):
-            return as_index(Value(self.expr(atom.expr), atom.below))
-        return None
-
-    def index(self, index: tuple[Index, ...]) -> tuple[Index, ...]:
-        return tuple(ix.substitute(self.atom) for ix in index)
-
-    def expr(self, e):  # type: ignore[no-untyped-def]
-        if e not in self._exprs:
-            what = self.buffers.get(e.what, e.what) if e.kind == "load" else e.what
-            self._exprs[e] = replace(e, what=what, args=tuple(map(self.expr, e.args)),
-                                     index=self.index(e.index))
-        return self._exprs[e]
-
-    def stage(self, s: Stage) -> Stage:
-        return Stage(tuple(self.axes[a] for a in s.axes),
-                     tuple(replace(r, value=self.expr(r.value)) for r in s.reduces),
-                     tuple(Store(self.buffers.get(w.buffer, w.buffer), self.index(w.index),
-                                 self.expr(w.value)) for w in s.stores),
-                     tuple(replace(c, value=self.expr(c.value)) for c in s.checks))
 
 
 def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
@@ -176,7 +134,7 @@ def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
             results.append(names.of(r))
             continue
         if r not in copied:
-            copied[r] = name = f"result{i}"
+            copied[r] = name = names.fresh(f"result.{i}_")
             names.buffers[name] = Buffer(name, r.tensor, "result", i)
             steps.append(_copy_step(r, name, names))
         results.append(copied[r])
@@ -184,7 +142,7 @@ def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
 
 
 def _copy_step(node: Node, result: str, names: _Names) -> Step:
-    axes = tuple(Axis(_axis_name(i), d) for i, d in enumerate(node.shape))
+    axes = tuple(Axis(axis_name(i), d) for i, d in enumerate(node.shape))
     at = tuple(as_index(a) for a in axes)
     exprs = Exprs()
     value = exprs.const(node.attrs["value"], node.dtype) if is_scalar_constant(node) \
@@ -195,32 +153,4 @@ def _copy_step(node: Node, result: str, names: _Names) -> Step:
                     (*source, ("b1", node.tensor)), ("b1",))
     bound = (result,) if is_scalar_constant(node) else (names.of(node), result)
     return Step(kernel, bound, f"copy_{result}", ("copy",), (), ("a result that is an argument or "
-                "constant is copied",), 0.0, 2.0 * _known(node.tensor.nbytes))
-
-
-# ---- figures for explain
-
-def _known(d: Dim) -> int:
-    return d if not isinstance(d, Size) else d.evaluate(dict.fromkeys(d.symbols, 1))
-
-
-def _flops(kernel: Kernel) -> float:
-    rows = _known(kernel.rows)
-    total = 0.0
-    for stage in kernel.stages:
-        turns = rows
-        for a in stage.axes:
-            turns *= _known(a.extent) if not isinstance(a.extent, Index) else 1
-        from weft.compiler.kernel.expr import walk
-        work = sum(expr_cost(e) for e in walk(*stage.roots)) + len(stage.reduces)
-        total += work * turns
-    return total
-
-
-def _bytes(kernel: Kernel) -> float:
-    return float(sum(_known(t.nbytes) for _, t in kernel.buffers))
-
-
-def tensor_bytes(t: TensorType) -> Dim:
-    """Bytes of a contiguous array of the type."""
-    return t.nbytes
+                "constant is copied",), 0.0, 2.0 * known(node.tensor.nbytes))
