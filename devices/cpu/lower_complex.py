@@ -75,8 +75,9 @@ def _scaled_log(name: str, factor: float) -> Callable[[Emitter, Cx], Cx]:
 
 
 def _exp2(e: Emitter, x: Cx) -> Cx:
-    ln2 = 0.6931471805599453
-    return _libm("cexp")(e, Cx(x.re * ln2, x.im * ln2))
+    ln2, dtype = 0.6931471805599453, x.re.dtype
+    out = _libm("cexp")(e, Cx(e.convert(x.re, "f64") * ln2, e.convert(x.im, "f64") * ln2))
+    return Cx(e.convert(out.re, dtype), e.convert(out.im, dtype))
 
 
 def _expm1(e: Emitter, x: Cx) -> Cx:
