@@ -388,13 +388,12 @@ class _Fusion:
     def _follow_reduction(self, node: Node, k: Cluster, at: At, reader: _Demands) -> None:
         source, removed = node.inputs[0], reduced_axes(node)
         if node not in k.inner:
-            extents = [source.shape[a] for a in removed]
-            same = list(k.rest) or next(
-                (list(v) for n, v in k.inner.items()
-                 if [x.extent for x in v] == [d for d in extents if d != 1]), None)
-            axes = same if same is not None else \
-                [self.axis(d) for d in extents if d != 1]
-            k.inner[node] = tuple(axes)
+            extents = [d for a, d in enumerate(source.shape) if a in removed and d != 1]
+            known = [k.rest] if k.rest else list(k.inner.values())
+            axes = next((v for v in known if [x.extent for x in v] == extents), None)
+            if axes is None:
+                axes = tuple(map(self.axis, extents))
+            k.inner[node] = axes
         reader.read(source, reduction_index(node, at, k.inner[node]))
 
     def _follow_contraction(self, node: Node, k: Cluster, at: At, reader: _Demands) -> None:

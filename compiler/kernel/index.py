@@ -313,7 +313,7 @@ def _substitute_atom(atom: Atom, f: Callable[[Atom], Index | None]) -> Index:
 
 def index_dims(index: Index) -> list[Dim]:
     """All sizes in an index: its constant and factors, also inside quotients and remainders."""
-    out = [index.const, *(c for _, c in index.terms)]
+    out: list[Dim] = [index.const, *(c for _, c in index.terms)]
     for atom, _ in index.terms:
         if isinstance(atom, (Quotient, Remainder)):
             out += [atom.by, *index_dims(atom.of)]
@@ -348,7 +348,7 @@ def _recombine(index: Index) -> Index:
 
 def unravel(flat: Index, shape: Shape) -> tuple[Index, ...]:
     """The multi-dimensional index of an element offset."""
-    out = []
+    out: list[Index] = []
     for d, stride in zip(shape, row_major_strides(shape)):
         q = flat // stride if stride != 0 else Index()
         out.append(q if q.within(d) or not out else q % d if d != 0 else Index())
