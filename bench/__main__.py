@@ -11,6 +11,8 @@ from bench import machine, peers, plot, report, startup, workloads
 from bench.measure import Plan, References, Team, scratch, steady
 from bench.results import Row
 
+BUSY = 0.5  # load average above which times are not to be trusted
+
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -77,6 +79,9 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> None:
     rounds = options.rounds or (3 if options.quick else 7)
     plan = Plan(chosen_peers(options.peers), pythons(options.peer_python), rounds,
                 first_rounds=min(rounds, 3), budget=0.1 if options.quick else 0.25, say=say)
+    load = machine.load()
+    if load is not None and load > BUSY:
+        say(f"this machine is busy (load {load:.1f}): the times will be noisy")
     say("measuring the machine's limits")
     limits = machine.measure(0.05 if options.quick else 0.2)
     rows: list[Row] = []
@@ -95,11 +100,15 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> None:
             options.only = options.only or "*"  # not everything: keep the full run's files
         finally:
             team.close()
-    show(options, rows, limits, team)
+    show(options, rows, limits, team, load)
 
 
 def show(
-    options: argparse.Namespace, rows: Sequence[Row], limits: machine.Limits, team: Team
+    options: argparse.Namespace,
+    rows: Sequence[Row],
+    limits: machine.Limits,
+    team: Team,
+    load: float | None,
 ) -> None:
     """Print the table and write the results' files."""
     print(f"{machine.cpu_name()}, {machine.cores()} cores")
@@ -114,7 +123,8 @@ def show(
         print(note)
     print("\n" + report.summary(rows))
     settings = {"rounds": team.plan.rounds, "first_rounds": team.plan.first_rounds,
-                "round_seconds": team.plan.budget, "only": options.only, "quick": options.quick}
+                "round_seconds": team.plan.budget, "only": options.only, "quick": options.quick,
+                "load_before": load}
     data = report.document(rows, limits, team.about, team.left_out, settings)
     path = report.write(data, partial=bool(options.only or options.quick or options.peers))
     written = [path, *plot.draw(data, path)]

@@ -74,6 +74,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def load() -> float | None:
+    """How many processes wanted to run in the last minute, where the system tells."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def measure(seconds: float = 0.2) -> Limits:
     """Measure this machine; ``seconds`` is spent on each number."""
     flops = {
