@@ -20,7 +20,7 @@ from bench.workloads import Workload
 
 Array = Any
 # Nothing to share out, or threaded inside BLAS, whose threads and Numba's own get in each other's
-# way: with parallel=True these were slower, up to 60 times (but for the product with GELU of 64x64).
+# way: with parallel=True these were slower, up to 60 times (only matmul-gelu-64 was not).
 SERIAL = {"multiply_add", "matmul", "matmul_gelu", "mlp"}
 
 
