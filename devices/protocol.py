@@ -67,8 +67,8 @@ class Compiled(Protocol):
         read-only.
         """
 
-    def entry(self, spec: Any, /) -> int | None:
-        """The address of a native entry made to `spec`, or None where the device has none."""
+    def entry(self, spec: Any, /, cache: Cache | None = None) -> Any:
+        """A native entry made to `spec`, or None where the device has none (see `devices/cpu`)."""
 
 
 class Lowered(Protocol):

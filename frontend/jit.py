@@ -25,6 +25,7 @@ from weft.frontend.watch import Watch
 from weft.runtime.cache import default_cache
 from weft.runtime.dispatch import DispatchCache
 from weft.runtime.executable import Executable
+from weft.runtime.native import EntryChain, native_class
 
 __all__ = ["BoundJit", "Jit", "jit"]
 
@@ -55,6 +56,7 @@ class Jit:
                                     static_argnames, shapes)
         self._watch = Watch(fn)
         self._cache: DispatchCache[Executable] = DispatchCache(cache_size, value_key)
+        self._entries = EntryChain()
         self._lock = threading.Lock()
         # Whether a key may be made from positional arrays and numbers alone.
         self._simple = not self._arguments.static and not self._arguments.shapes
@@ -81,6 +83,8 @@ class Jit:
                     parts.append(self._watch.state())
                 found = self._cache.find(tuple(parts), args)
                 if found is not None:
+                    if found.fresh:
+                        self._add_entry(found)
                     return found(args)
         return self._call(args, kwargs)
 
@@ -96,7 +100,13 @@ class Jit:
             if active() is not None:      # nested: its ops belong to the trace that runs
                 return self._fn(*args, **kwargs)
             found = self._make(call, args, kwargs)
+        elif found.fresh:
+            self._add_entry(found)
         return found(call.leaves)
+
+    def _native_error(self, status: int, /, *args: Any) -> Any:
+        """What a native entry calls after a run has failed: the slower way tells why."""
+        return self._dispatch(*args)
 
     def _apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The call taken apart, or None if it is part of a trace that runs."""
@@ -134,6 +144,21 @@ class Jit:
     def _compiled(self, call: Call) -> CompiledStage:
         traced = trace_stage(self._fn, self._arguments, call, self.options, self._watch)
         return traced.optimize().lower().compile(_disk_cache())
+
+    def _add_entry(self, executable: Executable) -> None:
+        """Let calls of this signature go straight to native code, where that is possible.
+
+        Done at the second call, since many functions are called only once.
+        """
+        with self._lock:
+            if not executable.fresh:
+                return
+            executable.fresh = False
+            if not (type(self) is not Jit and self._watch.is_empty):
+                return
+            spec = executable.about.entry_spec()
+            if spec is not None:
+                self._entries.add(self, executable.compiled, spec, _disk_cache())
 
     def _remember(self, key: Hashable, call: Call, stage: CompiledStage) -> None:
         values, outside = call.values, self._watch.describe(call.objects)
@@ -259,9 +284,14 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         _check_function(fn)
         options = Options(device or DEFAULT_DEVICE, fast_math)
         check_device(options.device)
-        return Jit(fn, options, static_argnames, shapes or {}, cache_size)
+        return _jit_class(options.device)(fn, options, static_argnames, shapes or {}, cache_size)
 
     return decorate if fn is None else decorate(fn)
+
+
+def _jit_class(device: str) -> type[Jit]:
+    # Other devices' programs have no native entries, so their functions need no native class.
+    return native_class(Jit, _disk_cache()) if device == DEFAULT_DEVICE else Jit
 
 
 def _check_function(fn: Any) -> None:

@@ -41,8 +41,7 @@ class Call:
     @property
     def is_flat(self) -> bool:
         """Whether all arguments are leaves given by position."""
-        return self.positional == len(self.trees) == len(self.leaves) and all(
-            tree is LEAF for _, tree in self.trees)
+        return self.positional == len(self.trees) and all(t is LEAF for _, t in self.trees)
 
     @property
     def values(self) -> dict[str, str]:

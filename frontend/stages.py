@@ -21,10 +21,11 @@ from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelIn
 from weft.devices.registry import get_device
 from weft.frontend.calling import CallTrace, trace_call
 from weft.frontend.html import page, section
-from weft.frontend.pytree import LEAF, unflatten
+from weft.frontend.pytree import LEAF, Tree, unflatten
 from weft.frontend.signature import Arguments, Call
 from weft.frontend.watch import Watch
 from weft.runtime.executable import Executable
+from weft.runtime.native import EntrySpec, Structure, entry_spec
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
            "trace_stage"]
@@ -55,7 +56,7 @@ class Source:
     call: Call
     key: Hashable
     options: Options
-    plain: bool                  # all leaves are arrays of native byte order
+    plain: bool                  # arrays among the leaves are ndarrays of native byte order
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +236,17 @@ class CompiledStage:
         return {"trace": self.traced.seconds, "optimize": self.before.before.seconds,
                 "lower": self.before.seconds, "compile": self.seconds}
 
+    def entry_spec(self) -> EntrySpec | None:
+        """The signature of a native entry, or None where calls have to go through Python."""
+        source, call_trace = self.source, self.traced.traced
+        if call_trace.hidden or not (source.plain and source.call.is_flat):
+            return None
+        specs = [(spec.kind, spec.type) for spec in source.call.specs]
+        work = sum((k.flops + k.nbytes for k in self.before.kernels), 0)
+        return entry_spec(specs, self.specialized, call_trace.traced.results,
+                          self.before.before.graph, _structure(call_trace.tree), work,
+                          bool(getattr(self.compiled, "checks", True)))
+
     @cached_property
     def executable(self) -> Executable:
         """What runs it on flat arguments."""
@@ -243,7 +255,7 @@ class CompiledStage:
         made = Executable(
             self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
             lambda results: unflatten(tree, results), hidden, single=tree is LEAF,
-            plain=self.source.plain)
+            plain=self.source.plain and all(s.kind == "array" for s in self.source.call.specs))
         made.about = self
         return made
 
@@ -262,12 +274,21 @@ class CompiledStage:
         return self.html()
 
 
+def _structure(tree: Tree) -> Structure | None:
+    """What native code can build: one result, or a flat tuple or list of them."""
+    if tree is LEAF:
+        return "single"
+    if not isinstance(tree, tuple) or any(t is not LEAF for t in tree[2:]):
+        return None
+    return "tuple" if tree[0] is tuple else "list" if tree[0] is list else None
+
+
 def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, options: Options,
                 watch: Watch) -> TracedStage:
     """Trace `fn` for this call. `watch.look` must have been called for it."""
     start = time.perf_counter()
     traced = trace_call(fn, call, watch)
     seconds = time.perf_counter() - start
-    plain = all(isinstance(v, np.ndarray) and v.dtype.isnative for v in call.leaves)
+    plain = all(v.dtype.isnative for v in call.leaves if isinstance(v, np.ndarray))
     source = Source(fn, arguments, call.settled(), arguments.key(call), options, plain)
     return TracedStage(source, traced, seconds)

@@ -98,8 +98,9 @@ class DispatchCache(Generic[V]):
         `make` runs in one thread for each key at a time. If it raises, nothing is kept.
         """
         with self._lock:
-            signature = self._table.get(key) or Signature(self._key, self.bound)
-            self._table[key] = signature
+            signature = self._table.get(key)
+            if signature is None:
+                signature = self._table[key] = Signature(self._key, self.bound)
         with signature.lock:
             try:
                 found = signature.find(leaves)

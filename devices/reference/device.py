@@ -78,9 +78,8 @@ class ReferenceCompiled:
         # Meanings may give views of arguments or constants, hence the copies.
         return [np.array(r, order="C", copy=True) for r in evaluate(self.graph, arrays)]
 
-    def entry(self, spec: Any, /) -> int | None:
+    def entry(self, spec: Any, /, cache: Cache | None = None) -> None:
         """There is no native entry."""
-        return None
 
 
 def _describe(node: Node) -> KernelInfo:

@@ -11,12 +11,23 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+
 import weft
 from weft.frontend.jit import Jit
 
-jit = functools.partial(weft.jit, device="reference")
+DEVICE = "reference"
 X = np.linspace(-2, 3, 12, dtype=np.float32).reshape(3, 4)
 Y = np.linspace(1, 2, 12, dtype=np.float32).reshape(3, 4)
+
+
+def jit(fn=None, **options):
+    return weft.jit(fn, **{"device": DEVICE, **options})
+
+
+@pytest.fixture(params=["reference", "cpu"], autouse=True)
+def device(request, monkeypatch):
+    """Every test on both devices: they dispatch in different ways."""
+    monkeypatch.setitem(globals(), "DEVICE", request.param)
 
 
 def same(got, want):
@@ -427,11 +438,12 @@ def test_an_outside_array_returned_is_the_very_object():
     assert g(X)[0] is w
 
 
-COUNTS = {"calls": 0}
+COUNTS = {}
 
 
 def test_what_the_function_changes_itself_is_not_watched():
     seen, total = [], 0
+    COUNTS["calls"] = 0
 
     @jit
     def f(x):
@@ -604,7 +616,7 @@ def test_traced_arrays_cannot_be_stored_outside():
 # ---- signatures
 
 def test_one_compilation_for_each_signature():
-    traced, runs = counted(lambda x: x + 1)
+    traced, _ = counted(lambda x: x + 1)
     g = jit(traced)
     for value in (X, X + 1, X[:2], X.astype(np.float64), X.astype(">f4"), 1.0, 2.0, np.float32(1),
                   np.float32(5), [X], [X], (X,)) :
@@ -798,3 +810,80 @@ def test_many_threads_many_signatures():
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert not wrong and len(g._cache) <= 4
+
+
+# ---- native entries
+
+def native(fn, **options):
+    return weft.jit(fn, device="cpu", **options)
+
+
+def test_the_second_call_makes_an_entry():
+    f = native(lambda x, y: x * y + x)
+    for count, value in ((0, X), (1, X), (1, X), (1, X[:2]), (2, X[:2]), (2, X), (2, X.T), (2, X)):
+        same(f(value, value), value * value + value)
+        assert len(f._entries) == min(count, 2)
+    same(f(X, y=Y), X * Y + X)
+    same(f(x=X, y=Y), X * Y + X)
+
+
+def test_entries_take_scalars_and_give_tuples():
+    def f(x, n, s, t, b):
+        return x * n + s, (x + t).sum(), [b, n] and n * 2, x.max() > 0
+    g = native(f)
+    for args in ((X, 3, 2.5, np.float32(4), True), (X, 5, 0.5, np.float32(1), False)) * 3:
+        for got, want in zip(g(*args), f(*args)):
+            same(got, want)
+    assert len(g._entries) >= 1
+
+
+def test_entries_are_for_the_values_they_were_made_for():
+    g = native(lambda x, axis: x.sum(axis=axis))
+    for axis in (0, 1, 0, 1, -1, -1, 0, 1):
+        same(g(X, axis), X.sum(axis=axis))
+    assert len(g._entries) == 3 and len(g.records) == 3
+
+
+def test_no_entry_where_something_outside_may_change(monkeypatch):
+    f = native(lambda x: helper(x))
+    f(X), f(X)
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    same(f(X), X * 3)
+    assert len(f._entries) == 0
+
+
+def test_an_entry_that_fails_tells_why():
+    f = native(lambda x, i: x[i])
+    i = np.array([0, 2])
+    for _ in range(3):
+        same(f(X, i), X[i])
+    i[1] = 7
+    for _ in range(2):
+        with pytest.raises(IndexError, match="index 7 is out of bounds for axis 0 with size 3"):
+            f(X, i)
+    i[1] = 1
+    same(f(X, i), X[i])
+
+
+def test_symbolic_sizes_in_entries():
+    f = native(lambda x, w: np.tanh(x @ w), shapes={"x": ("B", 4)})
+    w = np.ones((4, 2), np.float32)
+    for n in (3, 1, 7, 0, 3):
+        x = np.linspace(0, 1, 4 * n, dtype=np.float32).reshape(n, 4)
+        same(f(x, w), np.tanh(x @ w))
+    assert len(f.records) == 1
+
+
+def test_threads_call_native_code():
+    f = native(lambda x, y: np.tanh(x) @ y)
+    big, wrong = np.linspace(-1, 1, 90000).reshape(300, 300), []
+    want = np.tanh(big) @ big
+
+    def work():
+        for _ in range(10):
+            if not np.allclose(f(big, big), want):
+                wrong.append(1)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not wrong and len(f.records) == 1

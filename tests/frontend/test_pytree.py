@@ -7,6 +7,7 @@ from collections import OrderedDict, defaultdict, namedtuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from weft.compiler.errors import UnsupportedError
 from weft.frontend import pytree
 from weft.frontend.pytree import flatten, leaf_paths, places, register_pytree, tree_text, unflatten

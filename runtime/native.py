@@ -1,0 +1,98 @@
+"""Native entries: calls of compiled functions that never reach Python.
+
+A function's entries form a chain: each checks the arguments against its signature and hands what
+it does not expect to the next, the last one to the method `_dispatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from weft.compiler.ir import Graph
+from weft.compiler.types import Dim, TensorType
+from weft.devices.cpu.callable_type import native_callable, set_entry
+from weft.devices.cpu.engine import Entry
+from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
+from weft.devices.cpu.native import ensure
+from weft.devices.protocol import Cache, Compiled
+from weft.runtime.executable import Output
+
+__all__ = ["EntryChain", "EntrySpec", "Structure", "entry_spec", "native_class"]
+
+T = TypeVar("T")
+Structure = Literal["single", "tuple", "list"]
+
+_LENGTH = 16                # signatures of one function that have an entry
+_LONG = 1_000_000           # operations and bytes from which other threads may run meanwhile
+_PARAMS: Mapping[str, Any] = {"array": "array", "scalar": "npscalar", "float": "pyfloat",
+                              "int": "pyint", "bool": "pybool", "complex": "pycomplex"}
+_RESULTS: Mapping[str, Any] = {**_PARAMS, "scalar": "scalar"}
+
+
+def native_class(base: type[T], cache: Cache | None) -> type[T]:
+    """A subclass of `base` whose instances can have entries, or `base` where that cannot be."""
+    ensure(cache)
+    made: type[T] = native_callable(base)  # type: ignore[arg-type]
+    return made
+
+
+def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[int, object],
+               outputs: Sequence[Output], graph: Graph, structure: Structure | None, work: Dim,
+               status: bool) -> EntrySpec | None:
+    """The signature of an entry, or None where only Python can make the call.
+
+    `params` are the kinds (see `ArgSpec`) and types of the arguments, `specialized` the values that
+    some must have; `graph` is what was compiled, `work` its operations and bytes, and `status` says
+    whether it can fail.
+    """
+    results = [o.index for o in outputs if o.kind in _RESULTS]
+    if structure is None or len(results) != len(outputs) or (
+            results != list(range(len(graph.results)))) or (
+            len(set(graph.results)) != len(graph.results)):
+        return None
+    given = [_param(kind, type, specialized.get(i, _TRACED))
+             for i, (kind, type) in enumerate(params)]
+    if any(p is None for p in given):
+        return None
+    return EntrySpec(
+        tuple(p for p in given if p is not None),
+        tuple(Result(_RESULTS[o.kind], n.dtype, n.shape) for o, n in zip(outputs, graph.results)),
+        structure, sizes=graph.symbols, release_gil=not isinstance(work, int) or work >= _LONG, status=status)
+
+
+_TRACED = object()
+
+
+def _param(kind: str, type: TensorType, value: object) -> Param | None:
+    if value is _TRACED:
+        return Param(_PARAMS[kind], type.dtype, type.shape)
+    if isinstance(value, bool):
+        return Param("equal_bool", value=value)
+    return Param("equal_int", value=value) if isinstance(value, int) else None
+
+
+class EntryChain:
+    """The entries of one function."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []     # held, because calls run their code
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, function: object, compiled: Compiled, spec: EntrySpec,
+            cache: Cache | None = None) -> bool:
+        """Put an entry for the program before the others; whether that could be done."""
+        if len(self._entries) >= _LENGTH:
+            return False
+        try:
+            entry = compiled.entry(spec, cache)
+        except ValueError:                  # a size that no parameter tells
+            return False
+        if entry is None:
+            return False
+        if self._entries:
+            entry.set_next(self._entries[-1].address)
+        self._entries.append(entry)
+        return set_entry(function, entry.address)
