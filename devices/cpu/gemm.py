@@ -31,13 +31,14 @@ from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.gemm_finish import Finisher, epilogue_cost
 from weft.devices.cpu.gemm_form import Form, Leaf, recognise
 from weft.devices.cpu.gemm_micro import Body, Planes, Reader, plane_type, read_element, tile
-from weft.devices.cpu.gemm_pack import Packer, Range, address, element_type
+from weft.devices.cpu.gemm_pack import Packer, Range, address, element_type, prefetch
 from weft.devices.cpu.gemm_plan import Plan, make_plan
 
 __all__ = ["Plan", "emit", "plan"]
 
 STACK_BYTES = 16 << 10    # a unit's memory up to this size lies on the stack
 INLINE_COST = 4.0         # flops of an epilogue up to which it is written out for every register
+LINE = 64                 # bytes of a cache line
 LEFT_PAD = 16             # elements between packed rows, so that they fall into different sets
 
 
@@ -280,7 +281,21 @@ class _Writer:
             if p.pack_left:
                 self._pack_left(row.i, self._least(row.i + p.rows, m_hi), k_lo, k_hi)
             with e.loop(n_lo, n_hi, p.width, stem="panel") as column:
+                if p.pack_left:
+                    self._ask_ahead(row.i + p.rows, (column.i - n_lo) / p.width, k_lo)
                 one(row.i, column.i)
+
+    def _ask_ahead(self, m: Val, panel: Val, k_lo: Val) -> None:
+        """Prefetch a part of the next tile's rows: all of them in the time of this tile's."""
+        e, p, f = self.e, self.plan, self.form
+        each = ceil(p.rows / ceil(p.unit_columns / p.width))
+        for leaf in f.left:
+            if leaf.load is None or f.m is None or leaf.step(f.k) != 1:
+                continue
+            line = LINE // leaf.load.dtype.itemsize
+            with e.loop(0, each, stem="ask") as row, e.loop(0, p.depth, line, stem="line") as at:
+                prefetch(e, address(self.ev, leaf, {f.m: m + panel * each + row.i,
+                                                    f.k: k_lo + at.i}))
 
     def _tile_rows(self, m: Val, m_hi: Val) -> tuple[Val, tuple[Val, Val]]:
         """The first row that the tile computes, and which of its rows are wanted.

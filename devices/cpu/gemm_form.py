@@ -127,7 +127,7 @@ def recognise(kernel: Kernel) -> Form | None:
     if not isinstance(n.extent, int) or not isinstance(k.extent, int):
         return None
     m = _row_axis(kernel.axes[:-1], n, reduce.value)
-    sides = _sides(reduce.value, m, n)
+    sides = _sides(reduce.value, m, n, k)
     if sides is None:
         return None
     left, right, middle = sides
@@ -162,7 +162,7 @@ def _row_axis(axes: tuple[Axis, ...], n: Axis, body: Expr) -> Axis | None:
                default=None)
 
 
-def _sides(body: Expr, m: Axis | None, n: Axis
+def _sides(body: Expr, m: Axis | None, n: Axis, k: Axis
            ) -> tuple[tuple[Leaf, ...], tuple[Leaf, ...], tuple[Leaf, ...]] | None:
     """The leaves (left, right, middle) of the reduced value."""
     sides: tuple[dict[Leaf, None], ...] = ({}, {}, {})
@@ -172,7 +172,7 @@ def _sides(body: Expr, m: Axis | None, n: Axis
         if e.kind == "const":
             continue
         on_m, on_n = m is not None and m in e.axes, n in e.axes
-        if not (on_m and on_n):
+        if not (on_m and on_n) and not (m is None and _is_mixed(e, n, k)):
             sides[0 if on_m else 1 if on_n else 2][Leaf(e)] = None
         elif e.kind == "apply":
             stack.extend(e.args)
@@ -180,3 +180,12 @@ def _sides(body: Expr, m: Axis | None, n: Axis
             return None
     left, right, middle = map(tuple, sides)
     return left, right, middle
+
+
+def _is_mixed(e: Expr, n: Axis, k: Axis) -> bool:
+    """Whether parts that n does not change, but k does, are combined with others that it changes.
+
+    With one row these take the left side's place.
+    """
+    loads = [x for x in walk(e) if x.kind == "load"]
+    return n in e.axes and any(n not in x.axes and k in x.axes for x in loads)

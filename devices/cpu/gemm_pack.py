@@ -20,6 +20,7 @@ from weft.devices.cpu.lower import memory_type
 
 __all__ = ["Packer", "Range", "element_type", "sweep"]
 
+AHEAD = 6       # rows by which packing asks ahead
 Place = Callable[[Val, Val, int], Val]     # (outer turn, inner turn, plane) -> address of the copy
 
 
@@ -103,11 +104,19 @@ class Packer:
             def write(i: Val, width: int, mask: Val | None) -> None:
                 with ev.scope():
                     ev.axes[inner.axis] = i
+                    if width > 1 and mask is None and leaf.load is not None:
+                        self._ask_ahead(leaf, outer, loop.i, inner, i)
                     ev.vector, ev.lanes, ev.mask = inner.axis, width, mask
                     planes = to_planes(e, ev.splat(ev.value(leaf.expr), width), leaf.expr.dtype)
                     for p, x in enumerate(planes):
                         e.store(x, at(loop.i - outer.lo, i - inner.lo, p), mask)
             sweep(e, inner.lo, inner.hi, lanes, inner.whole, self.masked, write)
+
+    def _ask_ahead(self, leaf: Leaf, outer: Range, turn: Val, inner: Range, i: Val) -> None:
+        """Prefetch what the outer loop reads a few turns later: a short row ends before the
+        hardware has noticed that it is read in order."""
+        if (leaf.step(outer.axis) or 0) > 1:
+            prefetch(self.e, address(self.ev, leaf, {outer.axis: turn + AHEAD, inner.axis: i}))
 
     # ---- transposing
 
@@ -146,6 +155,12 @@ class Packer:
             rows.append(read_element(e, leaf, there, n, None)[0])
         for i, x in enumerate(transposed(e, rows)):
             e.store(x, at(row - outer.lo + i, column - inner.lo, 0))
+
+
+def prefetch(e: Emitter, address: Val) -> None:
+    """Ask for a line of memory, which need not be valid, in L2."""
+    e.declares.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    e.write(f"call void @llvm.prefetch.p0(ptr {address.ref}, i32 0, i32 2, i32 1)")
 
 
 def address(ev: Evaluator, leaf: Leaf, axes: dict[Axis, Val]) -> Val:

@@ -14,7 +14,8 @@ from weft.devices.cpu.gemm_micro import plane_type
 __all__ = ["Plan", "make_plan"]
 
 TILE_TURN = 1.3          # cycles of a tile's turn besides its loads and multiplications
-PARALLEL_WORK = 1 << 20  # vector-free multiply-adds from which a second thread pays
+BLOCK_BYTES = 8192       # of one row of a block of k
+PARALLEL_WORK = 1 << 20  # multiply-adds from which a second thread pays
 ASSUMED_ROWS = 256       # rows where their number is symbolic
 
 
@@ -77,9 +78,9 @@ class _Planner:
     def plan(self) -> Plan | None:
         rows, vectors = self._tile()
         width = vectors * self.lanes
-        depth = self._depth(width)
-        left = self._left_layout(rows, depth)
         right = self._packs_right(rows, width)
+        depth = self._depth(right)
+        left = self._left_layout()
         planes = 2 if self.form.dtype.is_complex else 1
         ways = 1
         while ways * rows * vectors * planes < 8 and ways * 2 * rows * vectors * planes <= 16 \
@@ -130,13 +131,15 @@ class _Planner:
 
     # ---- blocks
 
-    def _depth(self, width: int) -> int:
-        """Turns of a block: all of them, unless a panel would not leave room in L2."""
-        if not self.static:
+    def _depth(self, packed: bool) -> int:
+        """Turns of a block: all of them, unless a tile's rows would be too long for L2.
+
+        Blocks cost a round trip of all accumulators through memory.
+        """
+        if not self.static or not packed:
             return max(1, self.k)
-        most = max(256, self.target.l2_bytes // 4 // (width * self.item))
-        blocks = max(1, ceil(self.k / most))
-        return max(1, ceil(ceil(self.k / blocks) / 8) * 8 if blocks > 1 else self.k)
+        blocks = ceil(self.k * self.item / BLOCK_BYTES)
+        return max(1, self.k if blocks <= 1 else ceil(self.k / blocks / 8) * 8)
 
     def _packs_right(self, rows: int, width: int) -> bool:
         f = self.form
@@ -147,7 +150,7 @@ class _Planner:
             return False
         return self.n * self.k * self.item > self.target.l2_bytes // 4
 
-    def _left_layout(self, rows: int, depth: int) -> str | None:
+    def _left_layout(self) -> str | None:
         f = self.form
         if f.m is None:
             ok = all(x.load is not None and x.step(f.k) is not None for x in f.middle)
@@ -173,10 +176,10 @@ class _Planner:
         """(columns of a unit, its rows, row chunks)."""
         panels = max(1, ceil(self.n / width))
         block = sum(x.planes for x in self.form.right) * depth * width * self.item
-        most = max(1, self.target.l2_bytes // 2 // block) if packed else panels
+        most = max(1, self.target.l2_bytes // block) if packed else panels
         blocks = ceil(panels / most)
         threads = self.target.threads if parallel else 1
-        wanted = 4 * threads if threads > 1 else 1
+        wanted = 2 * threads if threads > 1 else 1
         share = ceil(wanted / max(1, self._batches()))
         blocks = max(blocks, min(panels, share))
         if blocks > 1 and threads > 1 and blocks % threads:
@@ -185,7 +188,7 @@ class _Planner:
         blocks = ceil(panels / per)
         tiles = max(1, ceil(self.m / rows))
         chunks = max(1, min(tiles, share // blocks)) if blocks < share else 1
-        chunks = max(chunks, ceil(tiles * rows / 1024)) if depth < self.k else chunks
+        chunks = max(chunks, ceil(tiles * rows / 2048)) if depth < self.k else chunks
         tiles_each = ceil(tiles / chunks)
         if not self.static:
             return per * width, 0, chunks
