@@ -2,11 +2,26 @@
 
 from weft.frontend.numpy import (
     creation,
+    einsum,
     indexing,
+    info,
+    joins,
     linalg_core,
+    nans,
+    numeric,
+    padding,
+    picks,
     reductions,
+    scans,
+    selection,
     shapes,
+    sorting,
+    ufunc_methods,
     ufuncs,
+    unsupported,
+    writes,
 )
 
-__all__ = ["creation", "indexing", "linalg_core", "reductions", "shapes", "ufuncs"]
+__all__ = ["creation", "einsum", "indexing", "info", "joins", "linalg_core", "nans", "numeric",
+           "padding", "picks", "reductions", "scans", "selection", "shapes", "sorting",
+           "ufunc_methods", "ufuncs", "unsupported", "writes"]

@@ -44,7 +44,7 @@ def find_loop(ufunc: np.ufunc, keys: tuple[Key, ...], dtype: Any = None,
 
 def _resolve(ufunc: np.ufunc, keys: tuple[Key, ...], dtype: Any, casting: str) -> Loop:
     signature = dtype
-    if dtype is not None and not isinstance(dtype, (tuple, str)):
+    if dtype is not None and not isinstance(dtype, tuple) and "->" not in str(dtype):
         signature = (None,) * ufunc.nin + (np.dtype(dtype),) * ufunc.nout
     operands = (*map(_numpy, keys), *[None] * ufunc.nout)
     options = {} if signature is None else {"signature": signature}

@@ -126,7 +126,7 @@ def _nodes(trace: Trace, name: str, operands: list[Any], kind: str) -> Node:
     dtype = WEAK_DTYPES[wide]
     nodes = [b.convert(v.node, dtype) if type(v) is Tracer else b.scalar(v, dtype)
              for v in operands]
-    if name in ("positive", "conjugate", "real") and wide != "complex":
+    if name == "positive" or (name in ("conjugate", "real") and wide != "complex"):
         return nodes[0]
     if name == "imag" and wide != "complex":
         return b.scalar(0, dtype)

@@ -30,14 +30,13 @@ RULES: dict[str, Rule] = {
     "maximum": "maximum", "minimum": "minimum", "fmax": "fmax", "fmin": "fmin", "hypot": "hypot",
     "logaddexp": "logaddexp", "logaddexp2": "logaddexp2", "copysign": "copysign",
     "nextafter": "nextafter", "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor",
-    "logical_and": "and", "logical_or": "or", "logical_xor": "xor", "left_shift": "shift_left",
-    "right_shift": "shift_right", "gcd": "gcd", "lcm": "lcm", "float_power": "pow",
-    "negative": "neg", "absolute": "abs", "fabs": "abs", "sign": "sign", "rint": "rint",
+    "left_shift": "shift_left", "right_shift": "shift_right", "gcd": "gcd", "lcm": "lcm", "float_power": "pow",
+    "negative": "neg", "absolute": "abs", "fabs": "abs", "sign": "sign",
     "sqrt": "sqrt", "cbrt": "cbrt", "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log": "log",
     "log2": "log2", "log10": "log10", "log1p": "log1p", "sin": "sin", "cos": "cos", "tan": "tan",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh",
     "tanh": "tanh", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
-    "spacing": "spacing", "invert": "not", "logical_not": "not", "signbit": "signbit",
+    "spacing": "spacing", "invert": "not", "signbit": "signbit",
     "bitwise_count": "popcnt", "erf": "erf", "erfc": "erfc", "expit": "logistic",
 }
 
@@ -78,6 +77,16 @@ def _comparison(op: str) -> Callable[..., Node]:
 RULES.update({name: _comparison(op) for name, op in COMPARISONS.items()})
 
 
+def _logical(op: str) -> Callable[..., Node]:
+    def apply(b: Builder, *operands: Node) -> Node:
+        return b.add(op, *(b.convert(x, "bool") for x in operands))
+    return apply
+
+
+for _name in ("and", "or", "xor", "not"):
+    RULES[f"logical_{_name}"] = _logical(_name)
+
+
 # ---- identities on integers, tests that are constant on them
 
 def _unless_float(op: str) -> Callable[..., Node]:
@@ -114,6 +123,11 @@ def _conjugate(b: Builder, x: Node) -> Node:
 
 
 # ---- arithmetic
+
+@rule("rint")
+def _rint(b: Builder, x: Node) -> Node:
+    return b.complex(b.rint(b.real(x)), b.rint(b.imag(x))) if x.dtype.is_complex else b.rint(x)
+
 
 @rule("square")
 def _square(b: Builder, x: Node) -> Node:

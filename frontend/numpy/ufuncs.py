@@ -132,11 +132,11 @@ def _compare_beyond(trace: Trace, ufunc: Any, operands: list[Any], keys: list[Ke
         answer = bool(getattr(np, ufunc.__name__)(*((value, 0) if side == 0 else (0, value))))
         node = full_like(trace.builder, array.node, answer, _BOOL)
         return Tracer(trace, node, "array" if node.shape else "scalar")
-    if other.itemsize == 8:
+    if other.name == "i64":
         return None
-    both = [Tracer(trace, trace.builder.convert(v.node, "i64"), v.kind) for v in operands]
-    return apply(trace, ufunc, [Tracer(trace, v.node, "scalar" if v.weak else v.kind)
-                                for v in both])
+    wide = array.node if other.name == "u64" else trace.builder.convert(array.node, "i64")
+    both = [Tracer(trace, value.node, "scalar"), Tracer(trace, wide, array.kind)]
+    return apply(trace, ufunc, both if side == 0 else both[::-1])
 
 
 def call(ufunc: Any, *args: Any) -> Any:
@@ -253,13 +253,15 @@ def _binary(name: str, a: Any, b: Any) -> Any:
         return trace.run(GUFUNCS["matmul"], (a, b), {})
     if name == "power":
         _refuse_negative_powers(a, b)
+        if type(b) is int and b == 2 and type(a) is Tracer:
+            return apply(trace, np.square, (a,))   # as NumPy's operator does: bool gives int8
     return apply(trace, _UFUNCS[name], (a, b))
 
 
 def _refuse_negative_powers(base: Any, exponent: Any) -> None:
     """Integers to a known negative power raise, as in NumPy."""
     if type(exponent) is int and exponent < 0 and type(base) is Tracer \
-            and not base.node.dtype.is_inexact:
+            and base.node.dtype.kind in ("int", "bool"):
         raise shape_error("Integers to negative integer powers are not allowed.", None,
                           "convert the base with astype(float)")
 
