@@ -19,6 +19,8 @@ from weft.devices.cpu.accumulate import Accumulator, compensated, two_sum
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
+from weft.devices.cpu.lower import Scalar
+from weft.devices.cpu.lower_complex import Cx
 from weft.devices.cpu.schedule import Schedule, schedule
 
 __all__ = ["emit_loops"]
@@ -44,6 +46,7 @@ class _Loops:
         self.target = target
         self.plan: Schedule = schedule(kernel, target)
         self.e = Emitter(target)
+        self.stacks: list[str] = []
 
     # ---- the function
 
@@ -65,11 +68,20 @@ class _Loops:
         with e.loop(e.arg("lo", "i64"), e.arg("hi", "i64"), stem="unit") as unit, self.ev.scope():
             self._unit(unit.i)
         release()
+        self._fence()
         e.write("ret void")
         text = (f"define internal void @{self.name}(ptr noalias %ctx, i64 %lo, i64 %hi) "
-                f"{{\nentry:\n{e.body()}\n}}\n")
+                + "\n".join(["{", "entry:", *self.stacks, e.body(), "}", ""]))
         phase = Phase(self.name, self._units(), self.plan.grain, self.plan.parallel)
         return KernelCode(text, frozenset(e.declares), dict(getattr(e, "helpers", {})), (phase,))
+
+    def _fence(self) -> None:
+        """Streamed stores become visible before the function returns."""
+        if self.plan.stream and self.target.triple.startswith(("x86_64", "amd64")):
+            self.e.declares.add("declare void @llvm.x86.sse.sfence()")
+            self.e.write("call void @llvm.x86.sse.sfence()")
+        elif self.plan.stream:
+            self.e.write("fence release")
 
     @property
     def _checks(self) -> bool:
@@ -105,6 +117,12 @@ class _Loops:
                 e.write(f"call void @weft_free(ptr {block.ref})")
         return release
 
+    def stack(self, size: int) -> Val:
+        """Memory of the function's own, made once at its start."""
+        name = f"%stack{len(self.stacks)}"
+        self.stacks.append(f"  {name} = alloca i8, i64 {size}, align 64")
+        return Val(self.e, name, "ptr")
+
     def _units(self) -> Dim:
         k = self.kernel
         if not self.plan.across:
@@ -132,9 +150,12 @@ class _Loops:
             return
         *outer, v = k.axes
         lo, hi = self._block(unit, outer, v)
+        if self.plan.sweep:
+            Sweep(self, v, lo, hi).run()
+            return
         ev.hoist([r for s in k.stages for r in s.roots],
                  (v, *(a for s in k.stages for a in s.axes)))
-        self._vector_loop(v, lo, hi, lambda live: self._body_across(live))
+        self.vector_loop(v, lo, hi, lambda live: self._body_across(live))
 
     def _place(self, point: Val, axes: Sequence[Axis]) -> None:
         """Set the axes from a flat number of a point in their space."""
@@ -171,7 +192,7 @@ class _Loops:
 
     # ---- vector loops
 
-    def _vector_loop(self, axis: Axis, lo: Val, hi: Val,
+    def vector_loop(self, axis: Axis, lo: Val, hi: Val,
                      body: Callable[[Val | None], None]) -> None:
         """`body(mask)` for all of [lo, hi) along the axis, lanes at a time; no carried values."""
         e, ev, lanes = self.e, self.ev, self.plan.lanes
@@ -182,16 +203,16 @@ class _Loops:
                 body(mask)
 
         full = self._full(lo, hi, lanes)
-        self._for(lo, full, lanes, [], lambda i, _: turn(i, lanes, None) or [])
+        self.for_(lo, full, lanes, [], lambda i, _: turn(i, lanes, None) or [])
         if self._divides(axis, lanes) or lanes == 1:
             return
         if self.target.masked:
             mask = e.iota("i64", lanes) < e.splat(hi - full, lanes)
-            self._for(full, hi, lanes, [], lambda i, _: turn(i, lanes, mask) or [])
+            self.for_(full, hi, lanes, [], lambda i, _: turn(i, lanes, mask) or [])
         else:
-            self._for(full, hi, 1, [], lambda i, _: turn(i, 1, None) or [])
+            self.for_(full, hi, 1, [], lambda i, _: turn(i, 1, None) or [])
 
-    def _for(self, lo: Val, hi: Val, step: int, states: list[list[Val]],
+    def for_(self, lo: Val, hi: Val, step: int, states: list[list[Val]],
              turn: Callable[[Val, list[list[Val]]], list[list[Val]]]) -> list[list[Val]]:
         """A loop carrying states; without the loop where it is known to take at most one turn."""
         if not lo.ref.startswith("%") and not hi.ref.startswith("%"):
@@ -219,10 +240,10 @@ class _Loops:
     def _body_across(self, mask: Val | None) -> None:
         for stage in self.kernel.stages:
             if not stage.axes:
-                self._single(stage, mask)
+                self.single(stage, mask)
                 continue
             self.ev.hoist(stage.roots, stage.axes)
-            accs = [_accumulator(r) for r in stage.reduces]
+            accs = [accumulator(r) for r in stage.reduces]
             start = [a.start(self.e, self.ev.lanes, self.e.const("i64", 0) if a.is_arg else None)
                      for a in accs]
             states = self._serial(stage, accs, start, 0, mask)
@@ -233,7 +254,7 @@ class _Loops:
         """Serial loops over the inner axes from `depth` on, carrying the states."""
         e, ev = self.e, self.ev
         if depth == len(stage.axes):
-            return self._take(stage, accs, states, mask, self._position(stage))
+            return self.take(stage, accs, states, mask, self.position(stage))
         axis = stage.axes[depth]
         if depth:
             ev.hoist(stage.roots, stage.axes[depth:])
@@ -242,17 +263,17 @@ class _Loops:
                 ev.axes[axis] = i
                 return self._serial(stage, accs, now, depth + 1, mask)
 
-        return self._for(e.const("i64", 0), ev.extent(axis), 1, states, turn)
+        return self.for_(e.const("i64", 0), ev.extent(axis), 1, states, turn)
 
     # ---- stages along rows: lanes along the stage's last inner axis
 
     def _stage_along(self, stage: Stage) -> None:
         e, ev = self.e, self.ev
         if not stage.axes:
-            self._single(stage, None)
+            self.single(stage, None)
             return
         ev.hoist(stage.roots, stage.axes)
-        accs = [_accumulator(r) for r in stage.reduces]
+        accs = [accumulator(r) for r in stage.reduces]
         lanes = self.plan.lanes
         first = self._lane_positions(lanes)
         start = [self._start(a, lanes, first) for a in accs]
@@ -300,7 +321,7 @@ class _Loops:
                           for a, old, t in zip(accs, now[n:], tails)]
                 return [*out, *joined]
 
-        done = self._for(e.const("i64", 0), ev.extent(axis), 1, [*states, *tail_start], turn)
+        done = self.for_(e.const("i64", 0), ev.extent(axis), 1, [*states, *tail_start], turn)
         needed = not (self.target.masked or self.plan.lanes == 1)
         return done[:n], [t if needed else None for t in done[n:]]
 
@@ -315,7 +336,7 @@ class _Loops:
         def turn(i: Val, width: int, mask: Val | None, now: list[list[Val]]) -> list[list[Val]]:
             with ev.scope():
                 ev.axes[axis], ev.vector, ev.lanes, ev.mask = i, axis, width, mask
-                return self._take(stage, accs, now, mask, self._position(stage))
+                return self.take(stage, accs, now, mask, self.position(stage))
 
         states = self._blocks(accs, states, lo, full, turn) if any(
             a.is_blocked for a in accs) else self._plain(states, lo, full, turn)
@@ -325,12 +346,12 @@ class _Loops:
         if self.target.masked:
             return self._masked_tail(states, full, hi, turn), none
         tails = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
-        return states, list(self._for(full, hi, 1, tails, lambda i, now: turn(i, 1, None, now)))
+        return states, list(self.for_(full, hi, 1, tails, lambda i, now: turn(i, 1, None, now)))
 
     def _plain(self, states: list[list[Val]], lo: Val, full: Val,
                turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
         lanes = self.plan.lanes
-        return self._for(lo, full, lanes, states, lambda i, now: turn(i, lanes, None, now))
+        return self.for_(lo, full, lanes, states, lambda i, now: turn(i, lanes, None, now))
 
     def _blocks(self, accs: list[Accumulator], states: list[list[Val]], lo: Val, full: Val,
                 turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
@@ -341,10 +362,10 @@ class _Loops:
         def block(i: Val, outer: list[list[Val]]) -> list[list[Val]]:
             end = full if self._at_most(i, full, size) else e.intrinsic("smin", i + size, full)
             fresh = [self._fresh(a, s) for a, s in zip(accs, outer)]
-            inner = self._for(i, end, lanes, fresh, lambda j, now: turn(j, lanes, None, now))
+            inner = self.for_(i, end, lanes, fresh, lambda j, now: turn(j, lanes, None, now))
             return [self._add_block(a, old, new) for a, old, new in zip(accs, outer, inner)]
 
-        return self._for(lo, full, size, states, block)
+        return self.for_(lo, full, size, states, block)
 
     def _at_most(self, lo: Val, hi: Val, size: int) -> bool:
         constant = not lo.ref.startswith("%") and not hi.ref.startswith("%")
@@ -365,11 +386,11 @@ class _Loops:
         e, lanes = self.e, self.plan.lanes
         mask = e.iota("i64", lanes) < e.splat(hi - full, lanes)
         # a loop of at most one turn: the states pass it unchanged where nothing is left over
-        return self._for(full, hi, lanes, states, lambda i, now: turn(i, lanes, mask, now))
+        return self.for_(full, hi, lanes, states, lambda i, now: turn(i, lanes, mask, now))
 
     # ---- one turn
 
-    def _position(self, stage: Stage) -> Val | None:
+    def position(self, stage: Stage) -> Val | None:
         """The flat position of this turn in the stage's inner space (for argmax)."""
         if not any(r.op in ("argmax", "argmin") for r in stage.reduces):
             return None
@@ -379,7 +400,7 @@ class _Loops:
             flat = flat * axis.extent + Index(((axis, 1),))
         return self.ev.index(flat)
 
-    def _take(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]],
+    def take(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]],
               mask: Val | None, position: Val | None) -> list[list[Val]]:
         """Evaluate one turn: checks and stores, and every reduction's next state."""
         out = []
@@ -398,9 +419,10 @@ class _Loops:
         for number, c in enumerate(stage.checks):
             self._check(self.ev.real(c.value), c.size, mask, number)
         for w in stage.stores:
-            self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask)
+            streamed = self.plan.stream and mask is None and self.ev.lanes == self.plan.lanes
+            self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask, streamed)
 
-    def _single(self, stage: Stage, mask: Val | None) -> None:
+    def single(self, stage: Stage, mask: Val | None) -> None:
         """A stage without inner axes: a reduction over no more than one element is that element."""
         for r in stage.reduces:
             self.ev.accs[r.number] = self.e.const("i64", 0) if r.op.startswith("arg") \
@@ -435,19 +457,124 @@ class _Loops:
         for r, a, state in zip(stage.reduces, accs, states):
             self.ev.accs[r.number] = self._nonempty(a, stage, a.result(state))
 
-    def _nonempty(self, a: Accumulator, stage: Stage, value):  # type: ignore[no-untyped-def]
+    def _nonempty(self, a: Accumulator, stage: Stage, value: Scalar) -> Scalar:
         """A sum of nothing is 0.0, not the -0.0 that sums begin with."""
         if not a.is_blocked or all(isinstance(x.extent, int) and x.extent > 0
                                    for x in stage.axes):
             return value
-        from weft.devices.cpu.lower_complex import Cx
         if isinstance(value, Cx):
             return Cx(value.re + 0.0, value.im + 0.0)
         return value + 0.0
 
 
-def _accumulator(r: Reduce) -> Accumulator:
+def accumulator(r: Reduce) -> Accumulator:
     return Accumulator(r.op, r.value.dtype if r.op in ("argmax", "argmin") else r.dtype)
+
+
+class Sweep:
+    """Reductions down wide columns: whole rows are read one after another, as they lie in memory,
+    and the accumulators of a block of columns stand in memory near the processor."""
+
+    ROWS = 4        # rows taken in for each trip of the accumulators through a register
+
+    def __init__(self, loops: _Loops, v: Axis, lo: Val, hi: Val) -> None:
+        self.loops, self.v, self.lo, self.hi = loops, v, lo, hi
+        self.e, self.ev = loops.e, loops.ev
+        self.memory: dict[int, list[Val]] = {}
+
+    def run(self) -> None:
+        """All stages, for the columns [lo, hi)."""
+        self._allocate()
+        for stage in self.loops.kernel.stages:
+            if not stage.axes:
+                self._columns(lambda mask, stage=stage: self._last(stage, mask))
+                continue
+            accs = [accumulator(r) for r in stage.reduces]
+            self._columns(lambda mask, stage=stage, accs=accs: self._start(stage, accs))
+            self._rows(stage, accs, 0)
+
+    def _allocate(self) -> None:
+        width = self.loops.plan.block + self.loops.plan.lanes
+        for r in self.loops.kernel.reduces:
+            parts = accumulator(r).start(self.e, 1, self.e.const("i64", 0)
+                                         if r.op.startswith("arg") else None)
+            self.memory[r.number] = [self.loops.stack(width * 8) for _ in parts]
+
+    def _columns(self, body: Callable[[Val | None], None]) -> None:
+        self.loops.vector_loop(self.v, self.lo, self.hi, body)
+
+    def _place(self, number: int, part: int, dtype: str) -> Val:
+        """Where the accumulators of this turn's columns stand."""
+        column = self.ev.axes[self.v] - self.lo
+        return self.e.gep(self.memory[number][part], column, _stored(dtype))
+
+    def _load(self, r: Reduce) -> list[Val]:
+        like = accumulator(r).start(self.e, 1, self.e.const("i64", 0)
+                                    if r.op.startswith("arg") else None)
+        out = []
+        for i, v in enumerate(like):
+            raw = self.e.load(self._place(r.number, i, v.dtype), _stored(v.dtype), self.ev.lanes)
+            out.append(raw.ne(0) if v.dtype == "i1" else raw)
+        return out
+
+    def _store(self, r: Reduce, state: list[Val]) -> None:
+        for i, v in enumerate(state):
+            wide = self.e.splat(v, self.ev.lanes)
+            wide = self.e.convert(wide, "bool") if v.dtype == "i1" else wide
+            self.e.store(wide, self._place(r.number, i, v.dtype))
+
+    def _start(self, stage: Stage, accs: list[Accumulator]) -> None:
+        for r, a in zip(stage.reduces, accs):
+            zero = self.e.const("i64", 0) if a.is_arg else None
+            self._store(r, a.start(self.e, self.ev.lanes, zero))
+
+    def _known(self, before: Stage | None) -> None:
+        """Make the results of the stages before this one known to expressions."""
+        for stage in self.loops.kernel.stages:
+            if stage is before:
+                return
+            for r in stage.reduces:
+                self.ev.accs[r.number] = accumulator(r).result(self._load(r))
+
+    def _last(self, stage: Stage, mask: Val | None) -> None:
+        self._known(stage)
+        self.loops.single(stage, mask)
+
+    def _rows(self, stage: Stage, accs: list[Accumulator], depth: int) -> None:
+        axis, ev = stage.axes[depth], self.ev
+        extent = ev.extent(axis)
+
+        def inner(i: Val, rows: int) -> None:
+            with ev.scope():
+                if depth < len(stage.axes) - 1:
+                    ev.axes[axis] = i
+                    self._rows(stage, accs, depth + 1)
+                    return
+                self._columns(lambda mask: self._take(stage, accs, axis, i, rows, mask))
+
+        rows = self.ROWS if depth == len(stage.axes) - 1 else 1
+        full = extent
+        if rows > 1:
+            full = self.e.const("i64", int(extent.ref) // rows * rows)                 if not extent.ref.startswith("%") else extent & -rows
+            self.loops.for_(self.e.const("i64", 0), full, rows, [],
+                            lambda i, _: inner(i, rows) or [])
+        self.loops.for_(full if rows > 1 else self.e.const("i64", 0), extent, 1, [],
+                        lambda i, _: inner(i, 1) or [])
+
+    def _take(self, stage: Stage, accs: list[Accumulator], axis: Axis, first: Val, rows: int,
+              mask: Val | None) -> None:
+        self._known(stage)
+        states = [self._load(r) for r in stage.reduces]
+        for k in range(rows):
+            with self.ev.inside():
+                self.ev.axes[axis] = first + k if k else first
+                states = self.loops.take(stage, accs, states, mask, self.loops.position(stage))
+        for r, state in zip(stage.reduces, states):
+            self._store(r, state)
+
+
+def _stored(dtype: str) -> str:
+    return "bool" if dtype == "i1" else dtype
 
 
 def _flat(states: Sequence[Sequence[Val]]) -> list[Val]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cached_property
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from weft.devices.protocol import Array, Cache, DeviceError, KernelInfo
 
 __all__ = ["CpuDevice"]
 
+LARGE = 256 << 10       # results from this size on are 64-byte aligned (native entries see to it too)
 _KINDS = ("kernels", "llvm", "asm")
 
 
@@ -117,7 +120,7 @@ class CpuCompiled:
     def run(self, arrays: Sequence[Array], /) -> list[Array]:
         """The results for these arguments; see the protocol. Raises `IndexError` as NumPy does."""
         symbols = self._bind(arrays)
-        made = [np.empty([evaluate_dim(d, symbols) for d in b.type.shape], b.type.dtype.numpy)
+        made = [_aligned([evaluate_dim(d, symbols) for d in b.type.shape], b.type.dtype.numpy)
                 for b in self._results]
         n = len(arrays)
         pointers = (ctypes.c_void_p * (n + self._slots + 1))()
@@ -153,6 +156,16 @@ class CpuCompiled:
     def entry(self, spec: EntrySpec, /, cache: Cache | None = None) -> Entry:
         """A native entry to `main` with this signature."""
         return load_entry(spec, self.library, cache)
+
+
+def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """A new array; a large one begins at a multiple of 64 bytes, which streamed stores need."""
+    nbytes = prod(shape) * dtype.itemsize
+    if nbytes < LARGE:
+        return np.empty(shape, dtype)
+    raw = np.empty(nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start:start + nbytes].view(dtype).reshape(shape)
 
 
 def _describe(step: Step) -> KernelInfo:

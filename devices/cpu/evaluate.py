@@ -60,6 +60,17 @@ class Evaluator:
             self._scopes.pop()
             self.vector, self.lanes, self.mask, self.axes, self.accs = saved
 
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """A scope in which the axes may be moved on; reductions and lanes stay as they are."""
+        self._scopes.append({})
+        saved = dict(self.axes)
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+            self.axes = saved
+
     def _known(self, key: object) -> object | None:
         for scope in reversed(self._scopes):
             if key in scope:

@@ -16,7 +16,7 @@ __all__ = ["Schedule", "schedule"]
 
 PARALLEL_NS = 20_000.0      # work below this stays on the calling thread
 GRAIN_NS = 8_000.0          # least work handed to a thread at a time
-BLOCK_BYTES = 32 << 10      # elementwise work is cut into pieces of about this size
+STREAM_BYTES = 8 << 20      # results from this size on are written past the caches
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Schedule:
     `across` is true when lanes lie along the last row axis (elementwise kernels, reductions down
     columns) and false when they lie along each stage's last inner axis (reductions along rows).
     `block` is how many elements of the last row axis make one unit of work when `across`.
+    With `sweep`, reductions down columns read whole rows of a block of columns, accumulators in
+    memory; with `stream`, stores go past the caches.
     """
 
     across: bool
@@ -33,6 +35,8 @@ class Schedule:
     block: int
     grain: int
     parallel: bool
+    sweep: bool = False
+    stream: bool = False
 
 
 def schedule(kernel: Kernel, target: Target) -> Schedule:
@@ -41,12 +45,15 @@ def schedule(kernel: Kernel, target: Target) -> Schedule:
     lanes = _lanes(kernel, target, across)
     ns = _element_ns(kernel, lanes)
     inner = _inner_turns(kernel)
-    block = _block(kernel, lanes, ns * inner) if across else 1
+    sweep = across and _sweeps(kernel)
+    block = _sweep_block(kernel, lanes) if sweep else \
+        _block(kernel, lanes, ns * inner) if across else 1
     unit_ns = max(ns * inner * block, 1.0)
     total = unit_ns * max(1, _units(kernel, across, block))
     grain = max(1, ceil(GRAIN_NS / unit_ns))
     symbolic = bool(kernel.symbols)
-    return Schedule(across, lanes, block, grain, symbolic or total > PARALLEL_NS)
+    return Schedule(across, lanes, block, grain, symbolic or total > PARALLEL_NS, sweep,
+                    across and _streams(kernel, lanes))
 
 
 def _known(extent: Dim | Index, default: int = 256) -> int:
@@ -150,6 +157,49 @@ def _block(kernel: Kernel, lanes: int, ns: float) -> int:
     if rows >= 64 and width <= 4 * wanted:
         return max(1, width) if not isinstance(kernel.axes[-1].extent, Size) else 1 << 30
     return max(lanes, wanted // lanes * lanes)
+
+
+def _sweeps(kernel: Kernel) -> bool:
+    """Whether columns are wide and far apart: then rows are read whole."""
+    stages = _stages_in(kernel)
+    if not stages or kernel.scratch or kernel.symbols or not kernel.axes:
+        return False
+    v = kernel.axes[-1]
+    touched = _memory(kernel, stages)
+    far = any(abs(c) >= 512 for ix in touched for s in stages for a in s.axes
+              if isinstance(c := ix.coefficient(a), int) and ix.coefficient(v) == 1)
+    turns = min(_known(s.axes[-1].extent) for s in stages)
+    stores = any(s.stores for s in stages)
+    return far and turns >= 16 and _known(v.extent) >= 512 and not stores
+
+
+def _sweep_block(kernel: Kernel, lanes: int) -> int:
+    """Columns in a unit: accumulators that fit the first cache, and enough units for the cores."""
+    width = _known(kernel.axes[-1].extent)
+    rows = 1
+    for a in kernel.axes[:-1]:
+        rows *= max(1, _known(a.extent))
+    block = 2048 if rows * width >= 4096 else max(256, width // 2)
+    return max(lanes, min(block, width) // lanes * lanes)
+
+
+def _streams(kernel: Kernel, lanes: int) -> bool:
+    """Whether results are too large for any cache to keep, and lie so that they can be streamed."""
+    if kernel.symbols or any(s.axes or s.checks for s in kernel.stages) or not kernel.axes:
+        return False
+    v = kernel.axes[-1]
+    for s in kernel.stages:
+        for w in s.stores:
+            t = kernel.types[w.buffer]
+            if t.dtype.kind not in ("int", "uint", "float") or t.dtype.name in ("bf16", "f16"):
+                return False
+            whole = all(isinstance(c := w.index[0].coefficient(a), int)
+                        and c * t.dtype.itemsize % 64 == 0 for a in kernel.axes[:-1])
+            if not (isinstance(t.nbytes, int) and t.nbytes >= STREAM_BYTES and whole
+                    and w.index[0].coefficient(v) == 1 and w.index[0].const == 0
+                    and lanes * t.dtype.itemsize % 64 == 0):
+                return False
+    return True
 
 
 def _units(kernel: Kernel, across: bool, block: int) -> int:

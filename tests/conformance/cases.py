@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.ops import OPS, Op
-from weft.compiler.ops.elementwise import KIND_LETTER
 from weft.compiler.errors import WeftError
 from weft.compiler.types import DTYPES, DType, TensorType, dtype_of
 
@@ -75,8 +74,10 @@ def cases(op: Op) -> Iterator[tuple[str, Case]]:
         for name, dtype in DTYPES.items():
             for axis in (0, 1):
                 attrs = {"axis": axis} if op.name.startswith("arg") else {"axes": (axis,)}
-                x = values(dtype)[:66].reshape(6, 11) if KIND_LETTER[dtype.kind] != "c" \
-                    else values(dtype)[:66].reshape(6, 11)
+                x = values(dtype)[:66].reshape(6, 11)
+                if op.name == "reduce_prod" and dtype.is_inexact:
+                    # a product through subnormals depends on the order of its factors
+                    x = np.where((np.abs(x) < 1e-3) & (x != 0), x.dtype.type(1.5), x)
                 if accepts(op, (x,), attrs):
                     yield f"{name}-axis{axis}", ((x,), attrs)
 
