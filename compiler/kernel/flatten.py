@@ -8,6 +8,7 @@ the same proportion are merged: an elementwise kernel over contiguous arrays has
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from weft.compiler.kernel.expr import Expr, index_values
 from weft.compiler.kernel.index import Atom, Axis, Index, Value, as_index, linearize
@@ -79,7 +80,7 @@ def _merge_some(kernel: Kernel) -> Kernel | None:
     indices = _indices(kernel)
     groups = [kernel.axes, *dict.fromkeys(s.axes for s in kernel.stages)]
     for group in groups:
-        for outer, inner in zip(group, group[1:]):
+        for outer, inner in pairwise(group):
             if _move_together(outer, inner, indices):
                 return _merged(kernel, outer, inner)
     return None

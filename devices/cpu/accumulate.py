@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weft.compiler.kernel.ir import Reduce
 from weft.compiler.types import DType
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.lower import REAL, Scalar, reg
 from weft.devices.cpu.lower_complex import COMPLEX, Cx
 
-__all__ = ["Accumulator", "two_sum"]
+__all__ = ["Accumulator", "accumulator", "compensated", "two_sum"]
 
 State = list[Val]
 _COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "and": "and",
@@ -148,3 +149,8 @@ def two_sum(e: Emitter, total: Val, rest: Val, x: Val) -> tuple[Val, Val]:
 def compensated(e: Emitter, total: Val, rest: Val) -> Val:
     """The sum with its compensation; without it where infinities made that NaN."""
     return e.select(e.unordered(rest, rest), total, total + rest)
+
+
+def accumulator(r: Reduce) -> Accumulator:
+    """The accumulator of a reduction."""
+    return Accumulator(r.op, r.value.dtype if r.op in ("argmax", "argmin") else r.dtype)

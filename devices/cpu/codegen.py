@@ -8,22 +8,26 @@ scalar tail for what does not fill the lanes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Index
-from weft.compiler.kernel.ir import Kernel, Reduce, Stage
+from weft.compiler.kernel.ir import Kernel, Stage
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, numel
-from weft.devices.cpu.accumulate import Accumulator, compensated, two_sum
+from weft.devices.cpu.accumulate import Accumulator, accumulator, compensated, two_sum
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.lower import Scalar
 from weft.devices.cpu.lower_complex import Cx
 from weft.devices.cpu.schedule import Schedule, schedule
+from weft.devices.cpu.sweep import Sweep
 
 __all__ = ["emit_loops"]
+
+States = list[list[Val]]
 
 BLOCK_TURNS = 16           # turns of a vector loop added up plainly before compensation
 STACK_BYTES = 16 << 10     # scratch rows up to this size live on the stack
@@ -197,23 +201,24 @@ class _Loops:
         """`body(mask)` for all of [lo, hi) along the axis, lanes at a time; no carried values."""
         e, ev, lanes = self.e, self.ev, self.plan.lanes
 
-        def turn(i: Val, width: int, mask: Val | None) -> None:
+        def turn(width: int, mask: Val | None, i: Val, states: States) -> States:
             with ev.scope():
                 ev.axes[axis], ev.vector, ev.lanes, ev.mask = i, axis, width, mask
                 body(mask)
+            return states
 
         full = self._full(lo, hi, lanes)
-        self.for_(lo, full, lanes, [], lambda i, _: turn(i, lanes, None) or [])
+        self.for_(lo, full, lanes, [], partial(turn, lanes, None))
         if self._divides(axis, lanes) or lanes == 1:
             return
         if self.target.masked:
             mask = e.iota("i64", lanes) < e.splat(hi - full, lanes)
-            self.for_(full, hi, lanes, [], lambda i, _: turn(i, lanes, mask) or [])
+            self.for_(full, hi, lanes, [], partial(turn, lanes, mask))
         else:
-            self.for_(full, hi, 1, [], lambda i, _: turn(i, 1, None) or [])
+            self.for_(full, hi, 1, [], partial(turn, 1, None))
 
-    def for_(self, lo: Val, hi: Val, step: int, states: list[list[Val]],
-             turn: Callable[[Val, list[list[Val]]], list[list[Val]]]) -> list[list[Val]]:
+    def for_(self, lo: Val, hi: Val, step: int, states: States,
+             turn: Callable[[Val, States], States]) -> States:
         """A loop carrying states; without the loop where it is known to take at most one turn."""
         if not lo.ref.startswith("%") and not hi.ref.startswith("%"):
             turns = -(-(int(hi.ref) - int(lo.ref)) // step)
@@ -249,8 +254,8 @@ class _Loops:
             states = self._serial(stage, accs, start, 0, mask)
             self._finish(stage, accs, states)
 
-    def _serial(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]], depth: int,
-                mask: Val | None) -> list[list[Val]]:
+    def _serial(self, stage: Stage, accs: list[Accumulator], states: States, depth: int,
+                mask: Val | None) -> States:
         """Serial loops over the inner axes from `depth` on, carrying the states."""
         e, ev = self.e, self.ev
         if depth == len(stage.axes):
@@ -258,7 +263,7 @@ class _Loops:
         axis = stage.axes[depth]
         if depth:
             ev.hoist(stage.roots, stage.axes[depth:])
-        def turn(i: Val, now: list[list[Val]]) -> list[list[Val]]:
+        def turn(i: Val, now: States) -> States:
             with ev.scope():
                 ev.axes[axis] = i
                 return self._serial(stage, accs, now, depth + 1, mask)
@@ -300,8 +305,8 @@ class _Loops:
             state = [compensated(self.e, s, r) for s, r in zip(state[:n], state[n:])]
         return a.across(self.e, state)
 
-    def _along(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]], depth: int
-               ) -> tuple[list[list[Val]], list[list[Val] | None]]:
+    def _along(self, stage: Stage, accs: list[Accumulator], states: States, depth: int
+               ) -> tuple[States, list[list[Val] | None]]:
         """The nest from `depth` on. States are vectors; a scalar tail has states of its own,
         which are joined in before the next outer turn."""
         e, ev = self.e, self.ev
@@ -313,7 +318,7 @@ class _Loops:
         tail_start = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
         n = len(states)
 
-        def turn(i: Val, now: list[list[Val]]) -> list[list[Val]]:
+        def turn(i: Val, now: States) -> States:
             with ev.scope():
                 ev.axes[axis] = i
                 out, tails = self._along(stage, accs, now[:n], depth + 1)
@@ -325,15 +330,15 @@ class _Loops:
         needed = not (self.target.masked or self.plan.lanes == 1)
         return done[:n], [t if needed else None for t in done[n:]]
 
-    def _innermost(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]],
-                   axis: Axis) -> tuple[list[list[Val]], list[list[Val] | None]]:
+    def _innermost(self, stage: Stage, accs: list[Accumulator], states: States,
+                   axis: Axis) -> tuple[States, list[list[Val] | None]]:
         e, ev, lanes = self.e, self.ev, self.plan.lanes
         if len(stage.axes) > 1:
             ev.hoist(stage.roots, (axis,))
         lo, hi = e.const("i64", 0), ev.extent(axis)
         full = self._full(lo, hi, lanes)
 
-        def turn(i: Val, width: int, mask: Val | None, now: list[list[Val]]) -> list[list[Val]]:
+        def turn(i: Val, width: int, mask: Val | None, now: States) -> States:
             with ev.scope():
                 ev.axes[axis], ev.vector, ev.lanes, ev.mask = i, axis, width, mask
                 return self.take(stage, accs, now, mask, self.position(stage))
@@ -348,18 +353,18 @@ class _Loops:
         tails = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
         return states, list(self.for_(full, hi, 1, tails, lambda i, now: turn(i, 1, None, now)))
 
-    def _plain(self, states: list[list[Val]], lo: Val, full: Val,
-               turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
+    def _plain(self, states: States, lo: Val, full: Val,
+               turn: Callable[..., States]) -> States:
         lanes = self.plan.lanes
         return self.for_(lo, full, lanes, states, lambda i, now: turn(i, lanes, None, now))
 
-    def _blocks(self, accs: list[Accumulator], states: list[list[Val]], lo: Val, full: Val,
-                turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
+    def _blocks(self, accs: list[Accumulator], states: States, lo: Val, full: Val,
+                turn: Callable[..., States]) -> States:
         """Float sums in blocks: plain sums of a few turns, joined with two-sum compensation."""
         e, lanes = self.e, self.plan.lanes
         size = BLOCK_TURNS * lanes
 
-        def block(i: Val, outer: list[list[Val]]) -> list[list[Val]]:
+        def block(i: Val, outer: States) -> States:
             end = full if self._at_most(i, full, size) else e.intrinsic("smin", i + size, full)
             fresh = [self._fresh(a, s) for a, s in zip(accs, outer)]
             inner = self.for_(i, end, lanes, fresh, lambda j, now: turn(j, lanes, None, now))
@@ -381,8 +386,8 @@ class _Loops:
         pairs = [two_sum(self.e, s, r, x) for s, r, x in zip(old[:n], old[n:], new)]
         return [s for s, _ in pairs] + [r for _, r in pairs]
 
-    def _masked_tail(self, states: list[list[Val]], full: Val, hi: Val,
-                     turn: Callable[..., list[list[Val]]]) -> list[list[Val]]:
+    def _masked_tail(self, states: States, full: Val, hi: Val,
+                     turn: Callable[..., States]) -> States:
         e, lanes = self.e, self.plan.lanes
         mask = e.iota("i64", lanes) < e.splat(hi - full, lanes)
         # a loop of at most one turn: the states pass it unchanged where nothing is left over
@@ -400,8 +405,8 @@ class _Loops:
             flat = flat * axis.extent + Index(((axis, 1),))
         return self.ev.index(flat)
 
-    def take(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]],
-              mask: Val | None, position: Val | None) -> list[list[Val]]:
+    def take(self, stage: Stage, accs: list[Accumulator], states: States,
+              mask: Val | None, position: Val | None) -> States:
         """Evaluate one turn: checks and stores, and every reduction's next state."""
         out = []
         for a, r, state in zip(accs, stage.reduces, states):
@@ -453,7 +458,7 @@ class _Loops:
         e.store(e.const("i32", number + 1), self.status)
         e.store(value, e.gep(self.status, 1, "i64"))
 
-    def _finish(self, stage: Stage, accs: list[Accumulator], states: list[list[Val]]) -> None:
+    def _finish(self, stage: Stage, accs: list[Accumulator], states: States) -> None:
         for r, a, state in zip(stage.reduces, accs, states):
             self.ev.accs[r.number] = self._nonempty(a, stage, a.result(state))
 
@@ -467,120 +472,10 @@ class _Loops:
         return value + 0.0
 
 
-def accumulator(r: Reduce) -> Accumulator:
-    return Accumulator(r.op, r.value.dtype if r.op in ("argmax", "argmin") else r.dtype)
-
-
-class Sweep:
-    """Reductions down wide columns: whole rows are read one after another, as they lie in memory,
-    and the accumulators of a block of columns stand in memory near the processor."""
-
-    ROWS = 4        # rows taken in for each trip of the accumulators through a register
-
-    def __init__(self, loops: _Loops, v: Axis, lo: Val, hi: Val) -> None:
-        self.loops, self.v, self.lo, self.hi = loops, v, lo, hi
-        self.e, self.ev = loops.e, loops.ev
-        self.memory: dict[int, list[Val]] = {}
-
-    def run(self) -> None:
-        """All stages, for the columns [lo, hi)."""
-        self._allocate()
-        for stage in self.loops.kernel.stages:
-            if not stage.axes:
-                self._columns(lambda mask, stage=stage: self._last(stage, mask))
-                continue
-            accs = [accumulator(r) for r in stage.reduces]
-            self._columns(lambda mask, stage=stage, accs=accs: self._start(stage, accs))
-            self._rows(stage, accs, 0)
-
-    def _allocate(self) -> None:
-        width = self.loops.plan.block + self.loops.plan.lanes
-        for r in self.loops.kernel.reduces:
-            parts = accumulator(r).start(self.e, 1, self.e.const("i64", 0)
-                                         if r.op.startswith("arg") else None)
-            self.memory[r.number] = [self.loops.stack(width * 8) for _ in parts]
-
-    def _columns(self, body: Callable[[Val | None], None]) -> None:
-        self.loops.vector_loop(self.v, self.lo, self.hi, body)
-
-    def _place(self, number: int, part: int, dtype: str) -> Val:
-        """Where the accumulators of this turn's columns stand."""
-        column = self.ev.axes[self.v] - self.lo
-        return self.e.gep(self.memory[number][part], column, _stored(dtype))
-
-    def _load(self, r: Reduce) -> list[Val]:
-        like = accumulator(r).start(self.e, 1, self.e.const("i64", 0)
-                                    if r.op.startswith("arg") else None)
-        out = []
-        for i, v in enumerate(like):
-            raw = self.e.load(self._place(r.number, i, v.dtype), _stored(v.dtype), self.ev.lanes)
-            out.append(raw.ne(0) if v.dtype == "i1" else raw)
-        return out
-
-    def _store(self, r: Reduce, state: list[Val]) -> None:
-        for i, v in enumerate(state):
-            wide = self.e.splat(v, self.ev.lanes)
-            wide = self.e.convert(wide, "bool") if v.dtype == "i1" else wide
-            self.e.store(wide, self._place(r.number, i, v.dtype))
-
-    def _start(self, stage: Stage, accs: list[Accumulator]) -> None:
-        for r, a in zip(stage.reduces, accs):
-            zero = self.e.const("i64", 0) if a.is_arg else None
-            self._store(r, a.start(self.e, self.ev.lanes, zero))
-
-    def _known(self, before: Stage | None) -> None:
-        """Make the results of the stages before this one known to expressions."""
-        for stage in self.loops.kernel.stages:
-            if stage is before:
-                return
-            for r in stage.reduces:
-                self.ev.accs[r.number] = accumulator(r).result(self._load(r))
-
-    def _last(self, stage: Stage, mask: Val | None) -> None:
-        self._known(stage)
-        self.loops.single(stage, mask)
-
-    def _rows(self, stage: Stage, accs: list[Accumulator], depth: int) -> None:
-        axis, ev = stage.axes[depth], self.ev
-        extent = ev.extent(axis)
-
-        def inner(i: Val, rows: int) -> None:
-            with ev.scope():
-                if depth < len(stage.axes) - 1:
-                    ev.axes[axis] = i
-                    self._rows(stage, accs, depth + 1)
-                    return
-                self._columns(lambda mask: self._take(stage, accs, axis, i, rows, mask))
-
-        rows = self.ROWS if depth == len(stage.axes) - 1 else 1
-        full = extent
-        if rows > 1:
-            full = self.e.const("i64", int(extent.ref) // rows * rows)                 if not extent.ref.startswith("%") else extent & -rows
-            self.loops.for_(self.e.const("i64", 0), full, rows, [],
-                            lambda i, _: inner(i, rows) or [])
-        self.loops.for_(full if rows > 1 else self.e.const("i64", 0), extent, 1, [],
-                        lambda i, _: inner(i, 1) or [])
-
-    def _take(self, stage: Stage, accs: list[Accumulator], axis: Axis, first: Val, rows: int,
-              mask: Val | None) -> None:
-        self._known(stage)
-        states = [self._load(r) for r in stage.reduces]
-        for k in range(rows):
-            with self.ev.inside():
-                self.ev.axes[axis] = first + k if k else first
-                states = self.loops.take(stage, accs, states, mask, self.loops.position(stage))
-        for r, state in zip(stage.reduces, states):
-            self._store(r, state)
-
-
-def _stored(dtype: str) -> str:
-    return "bool" if dtype == "i1" else dtype
-
-
 def _flat(states: Sequence[Sequence[Val]]) -> list[Val]:
     return [v for s in states for v in s]
 
 
-def _unflat(values: Sequence[Val], like: Sequence[Sequence[Val]]) -> list[list[Val]]:
+def _unflat(values: Sequence[Val], like: Sequence[Sequence[Val]]) -> States:
     it = iter(values)
     return [[next(it) for _ in s] for s in like]

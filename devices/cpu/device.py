@@ -12,7 +12,7 @@ import numpy as np
 
 from weft.compiler.errors import IndexOutOfBoundsError
 from weft.compiler.ir import Graph
-from weft.compiler.kernel.ir import Kernel, Program, Step
+from weft.compiler.kernel.ir import Program, Step
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE
 from weft.compiler.ops.registry import OPS
@@ -27,7 +27,7 @@ from weft.devices.protocol import Array, Cache, DeviceError, KernelInfo
 
 __all__ = ["CpuDevice"]
 
-LARGE = 256 << 10       # results from this size on are 64-byte aligned (native entries see to it too)
+LARGE = 256 << 10       # results from this size on are 64-byte aligned, by native entries too
 _KINDS = ("kernels", "llvm", "asm")
 
 
@@ -169,7 +169,5 @@ def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
 
 
 def _describe(step: Step) -> KernelInfo:
-    library = not isinstance(step.kernel, Kernel)
     return KernelInfo(step.name, step.ops, step.origins, int(step.flops), int(step.nbytes),
-                      merged=(), stopped="; ".join(step.notes),
-                      fallback="" if not library else "")
+                      merged=(), stopped="; ".join(step.notes))

@@ -21,8 +21,9 @@ __all__ = ["Emitter", "Number", "Val", "llvm_type"]
 
 Number = int | float | bool
 
-_LLVM = {"i1": "i1", "c128": "[2 x double]", "bool": "i8", "ptr": "ptr", "f16": "half", "bf16": "bfloat", "f32": "float",
-         "f64": "double", **{f"{s}{n}": f"i{n}" for s in "iu" for n in (8, 16, 32, 64)}}
+_LLVM = {"i1": "i1", "bool": "i8", "ptr": "ptr", "f16": "half", "bf16": "bfloat", "f32": "float",
+         "f64": "double", "c128": "[2 x double]",  # c128: a step of address arithmetic only
+         **{f"{s}{n}": f"i{n}" for s in "iu" for n in (8, 16, 32, 64)}}
 BITS = {"i1": 1, "c128": 128, "bool": 8, "ptr": 64, "f16": 16, "bf16": 16, "f32": 32, "f64": 64,
         **{f"{s}{n}": n for s in "iu" for n in (8, 16, 32, 64)}}
 FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
@@ -224,7 +225,8 @@ class Emitter:
             return self.call(symbol, result, *args)
         out = self.undef(result, lanes)
         for i in range(lanes):
-            out = self.insert(out, i, self.call(symbol, result, *(self.extract(a, i) for a in args)))
+            one = self.call(symbol, result, *(self.extract(a, i) for a in args))
+            out = self.insert(out, i, one)
         return out
 
     def fma(self, a: Val, b: Val | Number, c: Val | Number) -> Val:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index, Quotient, Remainder, Value
-from weft.compiler.types import Dim, DType, Size, TensorType
+from weft.compiler.types import DTYPES, Dim, DType, Size, TensorType
 from weft.devices.cpu.emit import Emitter, Val, llvm_type
 from weft.devices.cpu.lower import (
     Scalar,
@@ -28,6 +28,8 @@ from weft.devices.cpu.lower import (
 from weft.devices.cpu.lower_complex import Cx
 
 __all__ = ["Evaluator"]
+
+_I64 = DTYPES["i64"]
 
 
 class Evaluator:
@@ -122,8 +124,7 @@ class Evaluator:
         if e.kind == "acc":
             return self.accs[e.what]
         if e.kind == "index":
-            from weft.compiler.types import DTYPES
-            return convert(self.e, self.index(e.index[0]), DTYPES["i64"], e.dtype)
+            return convert(self.e, self.index(e.index[0]), _I64, e.dtype)
         if e.kind == "load":
             return self._load(e)
         args = [Typed(self._scalar(a), a.dtype) for a in e.args]
@@ -229,7 +230,7 @@ class Evaluator:
         return found, rest  # type: ignore[return-value]
 
     def step(self, index: Index) -> Dim | None:
-        """By how many elements the offset moves from lane to lane; None if not by a fixed number."""
+        """By how many elements the offset moves from lane to lane; None if that varies."""
         if self.vector is None or self.lanes == 1:
             return 0
         if any(self._varies(v.expr) for v in index_values(index)):
@@ -240,7 +241,7 @@ class Evaluator:
         if self.vector is not None and self.vector in e.axes:
             return True
         known = self._known(e)
-        return isinstance(known, (Val, Cx)) and known.lanes > 1 or any(
+        return (isinstance(known, (Val, Cx)) and known.lanes > 1) or any(
             self._known(a) is not None and self._lanes_of(a) > 1 for a in e.children)
 
     def _lanes_of(self, e: Expr) -> int:

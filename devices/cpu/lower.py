@@ -109,7 +109,7 @@ def convert(e: Emitter, x: Scalar, src: DType, dst: DType) -> Scalar:
     if dst.is_complex:
         part = dst.real
         if isinstance(x, Cx):
-            return Cx(_real_convert(e, x.re, src.real, part), _real_convert(e, x.im, src.real, part))
+            return Cx(*(_real_convert(e, v, src.real, part) for v in (x.re, x.im)))
         re = _real_convert(e, x, src, part)
         return Cx(re, e.like(re, 0.0))
     if isinstance(x, Cx):
@@ -126,7 +126,7 @@ def _real_convert(e: Emitter, x: Val, src: DType, dst: DType) -> Val:
         return _float_to_int(e, x, dst)
     to = reg(dst)
     if dst.is_float and dst.itemsize == 2:
-        if src.is_integer and src.itemsize >= 4 or src.name == "f64":
+        if (src.is_integer and src.itemsize >= 4) or src.name == "f64":
             x = _to_odd_float(e, x)
         return round_to(e, e.convert(x, "f32"), dst) if src.itemsize > 1 or src.is_float \
             or dst.name == "bf16" else e.convert(x, "f32")
@@ -297,18 +297,18 @@ def apply(e: Emitter, op: str, dtype: DType, *args: Typed) -> Scalar:
         return _bitcast(e, args[0], dtype)
     values = [a.value for a in args]
     if any(isinstance(v, Cx) for v in values) or dtype.is_complex:
-        return COMPLEX[op](e, *values)
+        out: Scalar = COMPLEX[op](e, *values)
+        return out
     if op in _BITS_16 and args[0].dtype.is_float and args[0].dtype.itemsize == 2:
         return _BITS_16[op](e, args)
     if op == "pow" and dtype.is_integer:
         return MATH["integer_pow"](e, *values)
     if dtype.kind == "bool" and op in ("abs", "conj"):
         return values[0]
-    out = REAL[op](e, *values)
+    real: Val = REAL[op](e, *values)
     if dtype.is_float and dtype.itemsize == 2 and op not in _EXACT:
-        return round_to(e, out, dtype)
-    assert isinstance(out, (Val, Cx))
-    return out
+        return round_to(e, real, dtype)
+    return real
 
 
 def _bitcast(e: Emitter, arg: Typed, dtype: DType) -> Scalar:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from weft.compiler.kernel.ir import Check, Kernel, Library, Program, Step
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
+from weft.devices.cpu import gemm
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.codegen import emit_loops
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
 
-try:  # landing in parallel
-    from weft.devices.cpu import gemm
-except ImportError:
-    gemm = None  # type: ignore[assignment]
-try:
+try:  # lands in parallel
     from weft.devices.cpu.library import emit_library
 except ImportError:
-    emit_library = None  # type: ignore[assignment]
+    emit_library = None
 
 __all__ = ["Module", "build_module"]
 
@@ -49,7 +46,7 @@ def emit_kernel(kernel: Kernel | Library, name: str, target: Target) -> KernelCo
     """Code for one step, by the schedule that fits it best."""
     if isinstance(kernel, Library):
         return emit_library(kernel, name, target)
-    plan = gemm.plan(kernel, target) if gemm is not None else None
+    plan = gemm.plan(kernel, target)
     if plan is not None:
         return gemm.emit(kernel, plan, name, target)
     return emit_loops(kernel, name, target)
@@ -112,7 +109,7 @@ class _Main:
     def _symbols(self, step: Step) -> tuple[str, ...]:
         return step.kernel.symbols if isinstance(step.kernel, Kernel) else ()
 
-    def _memory(self):  # type: ignore[no-untyped-def]
+    def _memory(self) -> tuple[Val, Val, Callable[[], None]]:
         """The arena and the workspace of the greediest step, from the stack or the allocator."""
         e, p = self.e, self.program
         works = [self.codes[s.kernel.key].workspace for s in p.steps]

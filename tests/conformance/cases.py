@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.ops import OPS, Op
 from weft.compiler.errors import WeftError
+from weft.compiler.ops import OPS, Op
 from weft.compiler.types import DTYPES, DType, TensorType, dtype_of
 
 Case = tuple[tuple[np.ndarray, ...], dict[str, Any]]
