@@ -2,7 +2,8 @@
 
 One sweep visits nodes in dependency order. A rule sees a node whose operands are already in their
 final form and returns a replacement, built with the `Rewriter` it is handed; whatever it builds is
-itself simplified as it is built. So one sweep reaches the fixpoint in time linear in the graph.
+itself simplified as it is built. So one sweep reaches the fixpoint in time linear in the graph;
+another follows only where a rule was refused because a node had other uses, which may have gone.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class RuleTable:
 
 
 _MAX_NESTING = 40        # how deep rules may build on what rules build
+_MAX_SWEEPS = 8
 _FUEL_BASE, _FUEL_PER_NODE = 200, 20
 
 
@@ -91,6 +93,7 @@ class Rewriter(Builder):
         self.table = table
         self.now: dict[Node, Node] = {}      # nodes of the input graph that were replaced
         self.fired: list[str] = []           # the names of the rules that applied, in order
+        self.refused = False                 # whether `used_once` said no to any rule
         self._fuel = _FUEL_BASE + _FUEL_PER_NODE * len(graph.nodes)
         self._nesting = 0
         self._uses: dict[Node, int] | None = None
@@ -118,7 +121,9 @@ class Rewriter(Builder):
             self._uses = _count_uses(self.graph_in)
             for old, new in self.now.items():
                 self._uses[new] = self._uses.get(new, 0) + self._uses.get(old, 0)
-        return self._uses.get(node, 1) <= 1
+        once = self._uses.get(node, 1) <= 1
+        self.refused = self.refused or not once
+        return once
 
     # ---- the sweep
 
@@ -267,7 +272,14 @@ def rewrite(graph: Graph, rules: RuleTable) -> Graph:
     }
     """
     graph = map_nested(graph, lambda inner: rewrite(inner, rules))
-    return Rewriter(graph, rules).run()
+    for _ in range(_MAX_SWEEPS):
+        sweep = Rewriter(graph, rules)
+        out = sweep.run()
+        # only what was refused for its other uses can have become possible: these may be gone
+        if out is graph or not sweep.refused:
+            return out
+        graph = out
+    return graph
 
 
 def map_nested(graph: Graph, transform: Transform) -> Graph:

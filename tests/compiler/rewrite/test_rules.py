@@ -62,7 +62,7 @@ def _mask(b: Builder, x: Node) -> Node:
 
 def _square(b: Builder, x: Node) -> Node:
     """x as a square matrix (the test arrays have a square number of elements)."""
-    side = int(round(x.tensor.size ** 0.5))  # type: ignore[operator]
+    side = round(x.tensor.size ** 0.5)  # type: ignore[operator]
     return b.reshape(x, (side, side))
 
 
@@ -198,7 +198,7 @@ CASES: dict[str, list[tuple[str, Make]]] = {
     "transpose_twice": [("f", lambda b, x, y, d: b.transpose(b.transpose(
         b.reshape(x, (2, 2, x.shape[0] // 4)), perm=(1, 2, 0)), perm=(1, 0, 2)))],
     "reshape_twice": [("f", lambda b, x, y, d: b.reshape(_square(b, x), (2, x.shape[0] // 2)))],
-    "reverse_twice": [("f", lambda b, x, y, d: b.reverse(b.reverse(
+    "reverse_twice": [("f", lambda b, x, y, d, p=p: b.reverse(b.reverse(
         _square(b, x), axes=(0, 1)), axes=p)) for p in ((0,), (0, 1))],
     "broadcast_twice": [("f", lambda b, x, y, d: b.broadcast(_rows(b, x), (3, 2, x.shape[0]),
                                                              (0, 2)))],
