@@ -3,13 +3,13 @@
 x = n pi/2 + r with |r| <= pi/4, by Cody and Waite: exact by FMA, or by short parts of pi. sin and
 cos take both polynomials of r, and the low bits of n pick one and its sign; tan takes one odd
 polynomial, of which an odd n wants -1 / tan. Where any lane is too large for this reduction, a
-helper function (one a module, off the straight path) asks libm for those lanes.
+helper function (one a module, off the straight path) reduces those lanes.
 """
 
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.math.rare import libm_where
+from weft.devices.cpu.math.payne_hanek import reduce_far
 from weft.devices.cpu.math.tools import (
     absolute,
     bits,
@@ -83,43 +83,40 @@ def _sin_cos(e: Emitter, x: Val, quarter: int) -> Val:
     """sin(|x| + quarter pi/2), for quarter 0 or 1, with the sign of x if it is 0."""
     fmt = format_of(x)
     a = absolute(e, x)
-    z, n = round_shifted(e, a, TWO_OVER_PI, quarter)
-    r = _reduce(e, a, n)
+    z, n = round_shifted(e, a, TWO_OVER_PI)
+    turn, r = reduce_far(e, _far(e, a), a, (bits(e, z), _reduce(e, a, n)))
     r2 = r * r
     s = e.fma(horner(e, r2, SIN[x.dtype]), r2 * r, r)
     c = horner(e, r2, (1.0, *COS[x.dtype]))
-    turn = bits(e, z)
+    turn = turn + quarter if quarter else turn
     flip = turn << (fmt.width - 2)
     if quarter == 0:
         flip = flip ^ bits(e, x)
-    y = bits(e, e.select((turn & 1).ne(0), c, s)) ^ (flip & fmt.sign_bit)
-    return real(e, y)
+    return real(e, bits(e, e.select((turn & 1).ne(0), c, s)) ^ (flip & fmt.sign_bit))
+
+
+def _far(e: Emitter, a: Val) -> Val:
+    """Where a is beyond the range of the straight reduction."""
+    return a > FAR[a.dtype][not e.target.has_fma]
 
 
 def sin(e: Emitter, x: Val) -> Val:
     """The sine of x in radians."""
-    return _with_far(e, "sin", x, _sin_cos(e, x, 0))
+    return _sin_cos(e, x, 0)
 
 
 def cos(e: Emitter, x: Val) -> Val:
     """The cosine of x in radians."""
-    return _with_far(e, "cos", x, _sin_cos(e, x, 1))
+    return _sin_cos(e, x, 1)
 
 
 def tan(e: Emitter, x: Val) -> Val:
     """The tangent of x in radians."""
-    fmt = format_of(x)
     a = absolute(e, x)
     z, n = round_shifted(e, a, TWO_OVER_PI)
-    r, rest = _reduce_pair(e, a, n)
+    turn, r, rest = reduce_far(e, _far(e, a), a, (bits(e, z), *_reduce_pair(e, a, n)))
     r2 = r * r
     t = r + e.fma(horner(e, r2, TAN[x.dtype]), r2 * r, e.fma(rest, r2, rest))
-    odd = (bits(e, z) & 1).ne(0)
+    odd = (turn & 1).ne(0)
     t = e.select(odd, e.like(t, -1.0), t) / e.select(odd, t, 1.0)
-    return _with_far(e, "tan", x, real(e, bits(e, t) ^ (bits(e, x) & fmt.sign_bit)))
-
-
-def _with_far(e: Emitter, name: str, x: Val, near: Val) -> Val:
-    """`near`, but libm's value in the lanes beyond the range of the reduction, if there are any."""
-    far = absolute(e, x) > FAR[x.dtype][not e.target.has_fma]
-    return libm_where(e, name, far, near, x)
+    return real(e, bits(e, t) ^ (bits(e, x) & format_of(x).sign_bit))
