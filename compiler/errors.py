@@ -16,7 +16,8 @@ import numpy as np
 
 __all__ = [
     "DTypeError", "DataDependentError", "EscapedTracerError", "IndexOutOfBoundsError", "Origin",
-    "ShapeError", "TextError", "TracerValueError", "UnsupportedError", "VerifyError", "WeftError",
+    "ShapeError", "TextError", "TracerValueError", "UnsupportedError", "ValueRangeError", "VerifyError",
+    "WeftError",
     "caller_origin",
 ]
 
@@ -92,6 +93,10 @@ class EscapedTracerError(WeftError, RuntimeError):
 
 class IndexOutOfBoundsError(WeftError, IndexError):
     """An index lies outside its axis."""
+
+
+class ValueRangeError(WeftError, ValueError):
+    """A value that an operation does not allow, found while running."""
 
 
 class TextError(WeftError, ValueError):

@@ -88,7 +88,7 @@ class _Demands:
         self.cluster.need(node, at)
         return self.exprs.load(node.name, at, node.dtype)
 
-    def check(self, node: Node, value: Expr, size: Dim, axis: int) -> None:
+    def check(self, node: Node, value: Expr, size: Dim, axis: int, kind: str = "index") -> None:
         pass
 
 

@@ -42,8 +42,8 @@ class _Construction:
             found = self._memo[key] = self._compute(node, at, guard)
         return found
 
-    def check(self, node: Node, value: Expr, size: Dim, axis: int) -> None:
-        self.checks[Check(value, size, axis, node.origin)] = None
+    def check(self, node: Node, value: Expr, size: Dim, axis: int, kind: str = "index") -> None:
+        self.checks[Check(value, size, axis, node.origin, kind)] = None
 
     def _compute(self, node: Node, at: At, guard: Expr | None) -> Expr:
         if node in self.members:

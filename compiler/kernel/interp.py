@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from weft.compiler.errors import IndexOutOfBoundsError
+from weft.compiler.errors import IndexOutOfBoundsError, ValueRangeError
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Atom, Axis, Index, Quotient, Remainder, Smaller, Value
 from weft.compiler.kernel.ir import Buffer, Check, Kernel, Library, Program, Reduce, Stage, Store
@@ -321,13 +321,13 @@ class _StageRun(_Space):
             array[()] = value.reshape(-1)[-1]
 
     def check(self, c: Check) -> None:
-        """Raise for the first index outside its axis."""
+        """Raise for the first value that is not allowed."""
         value, size = self.whole(self.values[c.value]), self.dim(c.size)
-        wrong = value[((value < -size) | (value >= size)) & self.mask]
+        bad = value < 0 if c.kind == "exponent" else (value < -size) | (value >= size)
+        wrong = value[bad & self.mask]
         if wrong.size:
-            raise IndexOutOfBoundsError(
-                f"index {wrong[0]} is out of bounds for axis {c.axis} with size {size}",
-                origin=c.origin)
+            kind = ValueRangeError if c.kind == "exponent" else IndexOutOfBoundsError
+            raise kind(c.message(int(wrong[0]), size), origin=c.origin)
 
 
 _EXPR: dict[str, Callable[[_StageRun, Expr], Array]] = {

@@ -53,16 +53,31 @@ class Store:
 
 @dataclass(frozen=True)
 class Check:
-    """Where `value`, an index of an axis with `size` elements, is outside [-size, size): stop
-    with an error."""
+    """Stop with an error where `value` is not allowed.
+
+    Of kind ``"index"``, it is an index of an axis with `size` elements and must lie in
+    [-size, size); of kind ``"exponent"``, the exponent of an integer and must not be negative.
+    """
 
     value: Expr
     size: Dim
     axis: int
     origin: Origin | None = field(default=None, compare=False)
+    kind: str = "index"
+
+    @property
+    def range(self) -> str:
+        """What is allowed, as text."""
+        return "0 <=" if self.kind == "exponent" else f"within {self.size}:"
+
+    def message(self, value: int, size: int) -> str:
+        """NumPy's words for the error."""
+        if self.kind == "exponent":
+            return "Integers to negative integer powers are not allowed."
+        return f"index {value} is out of bounds for axis {self.axis} with size {size}"
 
     def __repr__(self) -> str:
-        return f"check -{self.size} <= {self.value} < {self.size}"
+        return f"check {self.range} {self.value}"
 
 
 @dataclass(frozen=True)
@@ -268,7 +283,7 @@ def _kernel_lines(k: Kernel, name: str) -> Iterator[str]:
                 names[e] = f"t{len(names)}"
                 yield f"{inner}{names[e]}: {e.dtype} = {text}"
         for c in stage.checks:
-            yield f"{inner}check {_text(c.value, names)} within {c.size}"
+            yield f"{inner}check {c.range} {_text(c.value, names)}"
         for r in stage.reduces:
             yield f"{inner}acc{r.number}: {r.dtype} = {r.op} {_text(r.value, names)}"
         for s in stage.stores:

@@ -29,8 +29,8 @@ class Reader(Protocol):
     def read(self, node: Node, at: At, guard: Expr | None = None) -> Expr:
         """The element of `node` at `at`; only read where the guard is true."""
 
-    def check(self, node: Node, value: Expr, size: Dim, axis: int) -> None:
-        """Note that the index `value` must lie in [-size, size)."""
+    def check(self, node: Node, value: Expr, size: Dim, axis: int, kind: str = "index") -> None:
+        """Note what a run-time value must fulfil; see `Check`."""
 
 
 Rule: TypeAlias = Callable[[Reader, Node, At, Expr | None], Expr]
@@ -45,8 +45,17 @@ def expression(reader: Reader, node: Node, at: At, guard: Expr | None = None) ->
     """The element of a pointwise node at an index."""
     if node.kind == "elementwise":
         args = [reader.read(i, at if i.shape else (), guard) for i in node.inputs]
+        if node.opname == "pow" and node.dtype.kind == "int" and guard is None:
+            _check_exponent(reader, node, args[1])
         return reader.exprs.apply(node.opname, node.dtype, *args)
     return POINTWISE[node.opname](reader, node, at, guard)
+
+
+def _check_exponent(r: Reader, n: Node, exponent: Expr) -> None:
+    if exponent.kind == "const" and exponent.what >= 0:
+        return
+    wide = exponent if exponent.dtype is _I64 else r.exprs.apply("convert", _I64, exponent)
+    r.check(n, wide, 0, 0, "exponent")
 
 
 def _broadcast(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:

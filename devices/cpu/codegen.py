@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Index
-from weft.compiler.kernel.ir import Kernel, Stage
+from weft.compiler.kernel.ir import Check, Kernel, Stage
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, numel
 from weft.devices.cpu.accumulate import Accumulator, accumulator, compensated, two_sum
@@ -422,7 +422,7 @@ class _Loops:
 
     def _turn(self, stage: Stage, mask: Val | None) -> None:
         for number, c in enumerate(stage.checks):
-            self._check(self.ev.real(c.value), c.size, mask, number)
+            self._check(c, self.ev.real(c.value), mask, number)
         for w in stage.stores:
             streamed = self.plan.stream and mask is None and self.ev.lanes == self.plan.lanes
             self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask, streamed)
@@ -434,11 +434,11 @@ class _Loops:
                 else self.ev.value(r.value)
         self._turn(stage, mask)
 
-    def _check(self, value: Val, size: Dim, mask: Val | None, number: int) -> None:
+    def _check(self, c: Check, value: Val, mask: Val | None, number: int) -> None:
         e = self.e
         assert self.status is not None
-        bound = e.like(value, self.ev.dim(size))
-        bad = (value >= bound) | (value < -bound)
+        bound = e.like(value, self.ev.dim(c.size))
+        bad = value < 0 if c.kind == "exponent" else (value >= bound) | (value < -bound)
         if mask is not None and bad.lanes > 1:
             bad = bad & mask
         if bad.lanes > 1:

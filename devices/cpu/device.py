@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import IndexOutOfBoundsError
+from weft.compiler.errors import IndexOutOfBoundsError, ValueRangeError, WeftError
 from weft.compiler.ir import Graph
 from weft.compiler.kernel.ir import Program, Step
 from weft.compiler.kernel.program import build_program
@@ -131,7 +131,7 @@ class CpuCompiled:
         sizes = (ctypes.c_int64 * (len(symbols) + 1))(*symbols.values())
         status = self._main(pointers, sizes)
         if status:
-            raise self.error(status)
+            raise self.error(status, symbols)
         return [made[i] for i in self._order]
 
     def _bind(self, arrays: Sequence[Array]) -> dict[str, int]:
@@ -145,13 +145,12 @@ class CpuCompiled:
                         out.setdefault(str(d), n)
         return {s: out[s] for s in self.program.symbols}
 
-    def error(self, status: int) -> IndexOutOfBoundsError:
+    def error(self, status: int, symbols: Mapping[str, int]) -> WeftError:
         """The error that a status stands for."""
         check = self.module.checks[status]
         value = ctypes.c_int64.from_address(self.library.address("bad_index")).value
-        return IndexOutOfBoundsError(
-            f"index {value} is out of bounds for axis {check.axis} with size {check.size}",
-            origin=check.origin)
+        kind = IndexOutOfBoundsError if check.kind == "index" else ValueRangeError
+        return kind(check.message(value, evaluate_dim(check.size, symbols)), origin=check.origin)
 
     def entry(self, spec: EntrySpec, /, cache: Cache | None = None) -> Entry:
         """A native entry to `main` with this signature."""

@@ -62,17 +62,33 @@ def sweep(e: Emitter, lo: Val, hi: Val, lanes: int, whole: bool, masked: bool,
 
 
 def transposed(e: Emitter, rows: Sequence[Val]) -> list[Val]:
-    """A square of vectors transposed: blocks swapped across the diagonal, ever smaller ones."""
-    out, n = list(rows), len(rows)
-    half = n // 2
-    while half:
-        low = [i if not i & half else n + i - half for i in range(n)]
-        high = [i + half if not i & half else n + i for i in range(n)]
-        for i in range(n):
-            if not i & half:
-                a, b = out[i], out[i + half]
-                out[i], out[i + half] = e.shuffle(a, b, low), e.shuffle(a, b, high)
-        half //= 2
+    """Elements k of every row in vector k, for as many elements as fill 16 bytes.
+
+    The rows, as many as a vector has lanes, are joined so that 16-byte lane g of vector j holds
+    row `g * size + j`; squares within the lanes are then transposed by unpacking instructions.
+    """
+    size = rows[0].lanes
+    joined = []
+    for j in range(size):
+        parts = list(rows[j::size])
+        while len(parts) > 1:
+            parts = [e.shuffle(a, b, range(2 * a.lanes)) for a, b in zip(parts[::2], parts[1::2])]
+        joined.append(parts[0])
+    if size == 2:
+        return _unpacked(e, joined[0], joined[1], 2, 1)
+    low = _unpacked(e, joined[0], joined[1], 4, 1)
+    high = _unpacked(e, joined[2], joined[3], 4, 1)
+    return [*_unpacked(e, low[0], high[0], 4, 2), *_unpacked(e, low[1], high[1], 4, 2)]
+
+
+def _unpacked(e: Emitter, a: Val, b: Val, size: int, group: int) -> list[Val]:
+    """Groups of elements of a and b in turn: of the lower, and of the upper halves of the lanes."""
+    out = []
+    for half in (0, 1):
+        order = [lane + half * size // 2 + i // (2 * group) * group + i % group
+                 + (a.lanes if i // group % 2 else 0)
+                 for lane in range(0, a.lanes, size) for i in range(size)]
+        out.append(e.shuffle(a, b, order))
     return out
 
 
@@ -121,17 +137,18 @@ class Packer:
     # ---- transposing
 
     def _can_transpose(self, leaf: Leaf, outer: Range) -> bool:
-        return (leaf.load is not None and leaf.step(outer.axis) == 1 and 2 <= self.lanes <= 16
-                and BITS[plane_type(leaf.expr.dtype)] >= 32 and leaf.planes == 1)
+        size = BITS[plane_type(leaf.expr.dtype)] // 8
+        return (leaf.load is not None and leaf.step(outer.axis) == 1 and size >= 4
+                and self.lanes * size >= 16 and leaf.planes == 1)
 
     def _across(self, leaf: Leaf, outer: Range, inner: Range, at: Place) -> None:
-        """Squares of lanes x lanes; what is left over on either side goes one by one."""
-        n = self.lanes
+        """Blocks of lanes x 16 bytes; what is left over on either side goes one by one."""
+        n, size = self.lanes, 128 // BITS[plane_type(leaf.expr.dtype)]
         inner_end = inner.lo + (inner.hi - inner.lo) / n * n
-        outer_end = outer.lo + (outer.hi - outer.lo) / n * n
-        with self.e.loop(inner.lo, inner_end, n, stem="square") as column, \
-                self.e.loop(outer.lo, outer_end, n, stem="row") as row:
-            self._square(leaf, outer, inner, at, row.i, column.i)
+        outer_end = outer.lo + (outer.hi - outer.lo) / size * size
+        with self.e.loop(inner.lo, inner_end, n, stem="block") as column, \
+                self.e.loop(outer.lo, outer_end, size, stem="turn") as row:
+            self._block(leaf, outer, inner, at, row.i, column.i)
         if not outer.whole:
             self._rest(leaf, Range(outer.axis, outer_end, outer.hi), inner,
                        lambda o, i, p: at(o + (outer_end - outer.lo), i, p))
@@ -143,16 +160,15 @@ class Packer:
     def _rest(self, leaf: Leaf, outer: Range, inner: Range, at: Place) -> None:
         self._along(leaf, inner, outer, lambda i, o, p: at(o, i, p), 1)
 
-    def _square(self, leaf: Leaf, outer: Range, inner: Range, at: Place, row: Val,
-                column: Val) -> None:
-        e, n = self.e, self.lanes
+    def _block(self, leaf: Leaf, outer: Range, inner: Range, at: Place, row: Val,
+               column: Val) -> None:
+        e, size = self.e, 128 // BITS[plane_type(leaf.expr.dtype)]
         base = address(self.ev, leaf, {outer.axis: row, inner.axis: column})
-        step = leaf.step(inner.axis)
-        rows = []
-        for i in range(n):
+        step, rows = leaf.step(inner.axis), []
+        for i in range(self.lanes):
             there = e.gep(base, i * step, element_type(leaf)) if step is not None else \
                 address(self.ev, leaf, {outer.axis: row, inner.axis: column + i})
-            rows.append(read_element(e, leaf, there, n, None)[0])
+            rows.append(read_element(e, leaf, there, size, None)[0])
         for i, x in enumerate(transposed(e, rows)):
             e.store(x, at(row - outer.lo + i, column - inner.lo, 0))
 

@@ -76,6 +76,10 @@ class _Planner:
             t.dtype.itemsize >= 4 for _, t in self.form.kernel.buffers))
 
     def plan(self) -> Plan | None:
+        """The plan; None for dot products along rows of the only matrix, read once: a row sum."""
+        f = self.form
+        if f.m is None and any(x.step(f.k) == 1 and x.step(f.n) != 1 for x in f.right):
+            return None
         rows, vectors = self._tile()
         width = vectors * self.lanes
         right = self._packs_right(rows, width)
