@@ -15,6 +15,7 @@ from weft.compiler.ir import Graph
 from weft.compiler.kernel.ir import Program, Step
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE
+from weft.compiler.kernel.split import split_reductions
 from weft.compiler.ops.registry import OPS
 from weft.compiler.target import Target
 from weft.compiler.types import Size, evaluate_dim
@@ -48,7 +49,8 @@ class CpuDevice:
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:
         """The program of kernels for an optimised graph."""
-        return CpuLowered(graph, build_program(graph, target), target)
+        program = split_reductions(build_program(graph, target), target)
+        return CpuLowered(graph, program, target)
 
 
 class CpuLowered:
