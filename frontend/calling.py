@@ -81,7 +81,7 @@ def _trace(fn: Callable[..., Any], call: Call, watch: Watch,
         trees.append(tree)
         return leaves
 
-    name = call.function if call.function.isidentifier() else "function"
+    name = call.function.rpartition(".")[2]
     traced = trace_flat(flat, [*call.specs, *(spec for _, spec in arrays)], name)
     return _with_hidden(traced, trees[0], count, [place for place, _ in arrays], watch, call)
 

@@ -14,6 +14,7 @@ import numpy as np
 from weft.compiler.errors import UnsupportedError
 from weft.devices.protocol import Cache
 from weft.devices.registry import DEFAULT_DEVICE, check_device
+from weft.frontend.dump import Dump, dump_directory
 from weft.frontend.leaves import INT_LIMIT
 from weft.frontend.recording import active
 from weft.frontend.records import Record, reasons
@@ -143,7 +144,13 @@ class Jit:
 
     def _compiled(self, call: Call) -> CompiledStage:
         traced = trace_stage(self._fn, self._arguments, call, self.options, self._watch)
-        return traced.optimize().lower().compile(_disk_cache())
+        dump = Dump(dump_directory())
+        dump.traced(traced)
+        optimized = traced.optimize(callback=dump.step)
+        dump.optimized(optimized)
+        lowered = optimized.lower()
+        dump.lowered(lowered)
+        return lowered.compile(_disk_cache())
 
     def _add_entry(self, executable: Executable) -> None:
         """Let calls of this signature go straight to native code, where that is possible.
@@ -158,7 +165,8 @@ class Jit:
                 return
             spec = executable.about.entry_spec()
             if spec is not None:
-                self._entries.add(self, executable.compiled, spec, _disk_cache())
+                executable.has_entry = self._entries.add(self, executable.compiled, spec,
+                                                         _disk_cache())
 
     def _remember(self, key: Hashable, call: Call, stage: CompiledStage) -> None:
         values, outside = call.values, self._watch.describe(call.objects)
@@ -186,6 +194,25 @@ class Jit:
     def compile(self, /, *args: Any, **kwargs: Any) -> CompiledStage:
         """The compiled function for these arguments, as an object of its own."""
         return self.lower(*args, **kwargs).compile(_disk_cache())
+
+    def compiled_for(self, /, *args: Any, **kwargs: Any) -> tuple[Executable, int]:
+        """What serves calls with these arguments, and how many it has served; compiles if need be.
+        """
+        args, kwargs = self._arguments.normal(args, kwargs)
+        call = self._arguments.apart(args, kwargs)
+        found = self._cache.find(self._key(call), call.leaves)
+        if found is None:
+            return self._make(call, args, kwargs), 0
+        return found, self._cache.hits(self._key(call)) - 1
+
+    def argument_name(self, position: int) -> str:
+        """The name of the argument at a position."""
+        return self._arguments.positional_name(position)
+
+    def with_shapes(self, shapes: Mapping[str, Pattern]) -> Jit:
+        """The same function with these sizes left open, see `jit`."""
+        return type(self)(self._fn, self.options, self._arguments.static, shapes,
+                          self._cache.bound)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else BoundJit(self, instance)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from weft.frontend.signature import Description, differences
 
-__all__ = ["Record", "reasons"]
+__all__ = ["FIRST", "Record", "reasons"]
+
+FIRST = "first call"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def reasons(signature: int, description: Description, values: Mapping[str, str],
             outside: Mapping[str, str], earlier: Sequence[Record]) -> tuple[str, ...]:
     """Why this had to be compiled though `earlier` had been. `values`: of the Python scalars."""
     if not earlier:
-        return ("first call",)
+        return (FIRST,)
     same = [r for r in earlier if r.signature == signature]
     if same:
         return tuple(_value_differences(same[-1], values)) or (

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import ShapeError, UnsupportedError, caller_origin
+from weft.compiler.errors import ShapeError, UnsupportedError, WeftError, caller_origin
 from weft.compiler.types import Dim, Size, TensorType, shape_text
 from weft.frontend.leaves import WEAK, Refused, leaf_dtype, leaf_kind, part, static_part
 from weft.frontend.pytree import LEAF, Tree, flatten, places, tree_text, unflatten
 from weft.frontend.statics import Static
 from weft.frontend.trace import ArgSpec
 
-__all__ = ["Arguments", "Call", "Description", "Pattern", "differences", "leaf_parts"]
+__all__ = ["Arguments", "Call", "CallError", "Description", "Pattern", "differences", "leaf_parts"]
 
 Pattern = Sequence[int | str | None]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -117,6 +117,10 @@ class Call:
                            tuple(_described(self)))
 
 
+class CallError(WeftError, TypeError):
+    """A call with too many, too few or unknown arguments."""
+
+
 class Arguments:
     """What is known of a function's arguments before any call."""
 
@@ -166,7 +170,7 @@ class Arguments:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}() {error}{self._did_you_mean(kwargs)}") from None
+            raise CallError(f"{self.name}() {error}{self._did_you_mean(kwargs)}") from None
 
     def _did_you_mean(self, kwargs: Mapping[str, Any]) -> str:
         assert self.signature is not None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.ir import Graph
-from weft.compiler.passes import History, pipeline_for, run_pipeline
+from weft.compiler.passes import History, Step, pipeline_for, run_pipeline
 from weft.compiler.target import Target
 from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
 from weft.devices.registry import get_device
@@ -23,6 +23,7 @@ from weft.frontend.calling import CallTrace, trace_call
 from weft.frontend.html import page, section
 from weft.frontend.pytree import LEAF, Tree, unflatten
 from weft.frontend.signature import Arguments, Call
+from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
 from weft.runtime.executable import Executable
 from weft.runtime.native import EntrySpec, Structure, entry_spec
@@ -64,10 +65,11 @@ class TracedStage:
     """The graph of a function as it was traced, before any pass.
 
     >>> import numpy as np, weft
-    >>> f = weft.jit(lambda x: x * 2.0 + 1.0, device="reference")
+    >>> f = weft.jit(lambda x: np.tanh(x), device="reference")
     >>> print(f.trace(np.zeros(3, np.float32)).graph.text(origins=False))
     graph @function(%x: f32[3]) -> (f32[3]) {
-      %multiply.0 = mul %x, 2.0:f32 : f32[3]
+      %tanh.0 = tanh %x : f32[3]
+      return %tanh.0
     }
     """
 
@@ -88,12 +90,17 @@ class TracedStage:
         """The graph as a piece of HTML."""
         return page(section(f"{self.source.call.text}: traced", self.text()))
 
-    def optimize(self, device: str | None = None) -> OptimizedStage:
-        """Run the passes, for another device than the function's if one is named."""
+    def optimize(self, device: str | None = None,
+                 callback: Callable[[Step], None] | None = None) -> OptimizedStage:
+        """Run the passes, for another device than the function's if one is named.
+
+        `callback` is called after each pass.
+        """
         options = self.source.options.on(device)
-        start = time.perf_counter()
-        passes = pipeline_for(get_device(options.device).supported())
-        graph, history = run_pipeline(self.graph, options.target(), passes)
+        target, supported = options.target(), get_device(options.device).supported()
+        start = time.perf_counter()     # loading the device is no part of it
+        graph, history = run_pipeline(self.graph, target, pipeline_for(supported),
+                                      callback=callback)
         return OptimizedStage(self, options, graph, history, time.perf_counter() - start)
 
     def lower(self, device: str | None = None) -> LoweredStage:
@@ -189,8 +196,10 @@ class LoweredStage:
     def compile(self, cache: Cache | None = None) -> CompiledStage:
         """Machine code, from `cache` where that has it."""
         start = time.perf_counter()
-        compiled = self.lowered.compile(cache)
-        return CompiledStage(self, compiled, time.perf_counter() - start)
+        asked = _Asked(cache) if cache is not None else None
+        compiled = self.lowered.compile(asked)
+        from_cache = asked is not None and asked.hits > 0 and not asked.misses
+        return CompiledStage(self, compiled, time.perf_counter() - start, from_cache)
 
     def __str__(self) -> str:
         return self.text()
@@ -206,6 +215,7 @@ class CompiledStage:
     before: LoweredStage
     compiled: Compiled
     seconds: float
+    from_cache: bool     # all machine code was found in the disk cache
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         source = self.source
@@ -213,6 +223,11 @@ class CompiledStage:
         call = source.arguments.apart(args, kwargs)
         if source.arguments.key(call) != source.key:
             raise TypeError(f"compiled for {source.call.text}, called as {call.text}")
+        for i, value in self.specialized.items():
+            if value_key(call.leaves[i]) != value_key(value):
+                name = source.call.paths[i]
+                raise TypeError(f"compiled for {name} = {value!r}, called with "
+                                f"{name} = {call.leaves[i]!r}")
         return self.executable(call.leaves)
 
     @property
@@ -224,6 +239,11 @@ class CompiledStage:
     def source(self) -> Source:
         """The function it is of."""
         return self.traced.source
+
+    @property
+    def options(self) -> Options:
+        """What it was compiled with."""
+        return self.before.before.options
 
     @property
     def specialized(self) -> dict[int, object]:
@@ -272,6 +292,23 @@ class CompiledStage:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+
+class _Asked:
+    """A cache that notes whether it was of use."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.hits = self.misses = 0
+
+    def get(self, key: str) -> bytes | None:
+        found = self._cache.get(key)
+        self.hits += found is not None
+        self.misses += found is None
+        return found
+
+    def put(self, key: str, data: bytes) -> None:
+        self._cache.put(key, data)
 
 
 def _structure(tree: Tree) -> Structure | None:

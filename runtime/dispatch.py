@@ -112,6 +112,11 @@ class DispatchCache(Generic[V]):
             finally:
                 self._drop_if_empty(key, signature)
 
+    def hits(self, key: Hashable) -> int:
+        """How often something was found for this key, about."""
+        signature = self._table.get(key)
+        return signature.hits if signature is not None else 0
+
     def move(self, old: Hashable, new: Hashable) -> None:
         """Let what is kept under one key be found under another."""
         if old == new:

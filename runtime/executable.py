@@ -45,7 +45,7 @@ class Executable:
     """
 
     __slots__ = ("_build", "_dtypes", "_hidden", "_outputs", "_plain", "_run", "_single",
-                 "about", "compiled", "fresh")
+                 "about", "compiled", "fresh", "has_entry")
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],
@@ -55,6 +55,7 @@ class Executable:
         self.compiled = compiled
         self.about: Any = None          # whatever made it, for those who look in
         self.fresh = True               # until it is used a second time
+        self.has_entry = False
         self._run = compiled.run
         self._dtypes = tuple(dtypes)
         self._outputs = tuple(outputs)

@@ -58,7 +58,8 @@ def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[in
     return EntrySpec(
         tuple(p for p in given if p is not None),
         tuple(Result(_RESULTS[o.kind], n.dtype, n.shape) for o, n in zip(outputs, graph.results)),
-        structure, sizes=graph.symbols, release_gil=not isinstance(work, int) or work >= _LONG, status=status)
+        structure, sizes=graph.symbols, status=status,
+        release_gil=not isinstance(work, int) or work >= _LONG)
 
 
 _TRACED = object()
