@@ -1,0 +1,1 @@
+"""How programs run: the protocol, the registry of devices, and a folder for each."""

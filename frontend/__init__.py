@@ -1,0 +1,1 @@
+"""What users touch: jit, tracing, NumPy's protocols, stages, explain, the command line."""

@@ -1,0 +1,1 @@
+"""The CPU: kernels as LLVM IR text, native code, the native runtime around it."""
