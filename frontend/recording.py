@@ -99,7 +99,7 @@ class Trace:
             self.busy = False
 
     def _escape(self, args: Any, kwargs: Any) -> Exception:
-        mine = [a for a in (*args, *kwargs.values()) if type(a) is Tracer and a.trace is self]
+        mine = [a for a in (*args, *kwargs.values()) if type(a) is Tracer and a.tape is self]
         return escaped(mine[0] if mine else Tracer(self, self.builder.scalar(0, "i64"), "int"))
 
     def locate(self) -> None:
@@ -126,7 +126,7 @@ class Trace:
         """Any value NumPy takes as an array, as a tracer of the kind that `value` has."""
         kind = type(value)
         if kind is Tracer:
-            if value.trace is not self or not self.open:
+            if value.tape is not self or not self.open:
                 raise escaped(value)
             return value  # type: ignore[no-any-return]
         if kind in _PYTHON_KINDS:
@@ -231,7 +231,7 @@ HOOKS.holds_tracer = _holds_tracer
 
 def lift(value: Any) -> Tracer:
     """`value` as a tracer of the running trace."""
-    if type(value) is Tracer and value.trace.busy:
+    if type(value) is Tracer and value.tape.busy:
         return value
     trace = LOCAL.trace
     assert trace is not None, "no trace runs"

@@ -96,7 +96,7 @@ def _results(trace: Trace, outs: list[object]) -> tuple[list[ResultSpec], list[N
     """Where each result comes from, and the nodes that the graph returns."""
     specs: list[ResultSpec] = []
     nodes: list[Node] = []
-    seen: dict[int, int] = {}
+    seen: dict[Tracer, int] = {}
     for out in outs:
         if type(out) is np.ndarray and out.flags.writeable:
             out = trace.lift(out)                    # fresh at every call, like NumPy's
@@ -105,10 +105,10 @@ def _results(trace: Trace, outs: list[object]) -> tuple[list[ResultSpec], list[N
         elif trace.lift(out).arg >= 0:
             specs.append(ResultSpec("argument", out.arg))
         else:
-            if id(out) not in seen:
-                seen[id(out)] = len(nodes)
+            if out not in seen:
+                seen[out] = len(nodes)
                 nodes.append(out.node)
-            specs.append(ResultSpec(out.kind, seen[id(out)]))
+            specs.append(ResultSpec(out.kind, seen[out]))
     return specs, nodes
 
 

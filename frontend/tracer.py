@@ -59,25 +59,25 @@ class Tracer:
     scalar, ``"float"``, ``"int"``, ``"bool"``, ``"complex"``, which promotes weakly. `value` is the
     Python value in this call where that is known (a `Size` for a symbolic size), and `deps` the
     flat arguments it was computed from. `arg` is the flat argument whose object this is, -1 for
-    others; `base` the tracer this is a view of.
+    others; `source` the tracer this is a view of.
 
     It is not an ndarray, but ``isinstance(t, np.ndarray)`` holds where NumPy would have an array
     (its `__class__` is that of NumPy's object), so code of weft asks for `Tracer` first.
     """
 
-    __slots__ = ("__weakref__", "arg", "base", "deps", "kind", "node", "trace", "value", "views")
+    __slots__ = ("__weakref__", "arg", "deps", "kind", "node", "source", "tape", "value", "views")
     __array_priority__ = 1e6
 
     def __init__(self, trace: Trace, node: Node, kind: str = "array", *, arg: int = -1,
                  value: Any = None, deps: frozenset[int] = NO_DEPS,
-                 base: Tracer | None = None) -> None:
-        self.trace = trace
+                 source: Tracer | None = None) -> None:
+        self.tape = trace
         self.node = node
         self.kind = kind
         self.arg = arg
         self.value = value
         self.deps = deps
-        self.base = base
+        self.source = source
         self.views: list[weakref.ref[Tracer]] | None = None
 
     # ---- what it stands for
@@ -99,7 +99,7 @@ class Tracer:
         return id(self)
 
     def __copy__(self) -> Tracer:
-        return Tracer(self.trace, self.node, self.kind, value=self.value, deps=self.deps)
+        return Tracer(self.tape, self.node, self.kind, value=self.value, deps=self.deps)
 
     def __deepcopy__(self, memo: Any) -> Tracer:
         return self.__copy__()
@@ -130,7 +130,7 @@ class Tracer:
     def shape(self) -> tuple[Any, ...]:
         """The sizes of the axes; symbolic ones are traced ints that serve in shapes."""
         shape = self._attribute("shape").shape
-        return tuple(d if isinstance(d, int) else self.trace.size(d) for d in shape)
+        return tuple(d if isinstance(d, int) else self.tape.size(d) for d in shape)
 
     @shape.setter
     def shape(self, shape: Any) -> None:
@@ -151,7 +151,7 @@ class Tracer:
     def size(self) -> Any:
         """The number of elements."""
         size = self._attribute("size").tensor.size
-        return size if isinstance(size, int) else self.trace.size(size)
+        return size if isinstance(size, int) else self.tape.size(size)
 
     @property
     def itemsize(self) -> int:
@@ -168,11 +168,11 @@ class Tracer:
             return self._python_attribute(name)
         found = PROPERTIES.get(name)
         if found is not None:
-            return self.trace.run(found, (self,), {})
+            return self.tape.run(found, (self,), {})
         found = METHODS.get(name)
         if found is None:
             raise self._no_attribute(name)
-        trace, implementation = self.trace, found
+        trace, implementation = self.tape, found
         return lambda *args, **kwargs: trace.run(implementation, (self, *args), kwargs)
 
     def _python_attribute(self, name: str) -> Any:
@@ -204,7 +204,7 @@ class Tracer:
         """The Python value in this call; the compilation is then specialised to it."""
         if self.value is None or isinstance(self.value, Size):
             raise self._unknown(wanted)
-        self.trace.specialize(self.deps)
+        self.tape.specialize(self.deps)
         return self.value
 
     def _unknown(self, wanted: str) -> TracerValueError:
@@ -240,9 +240,11 @@ class Tracer:
         return int(self.concrete("an index"))
 
     def __round__(self, digits: int | None = None) -> Any:
-        if self.weak:
+        if self.kind == "array":
+            raise TypeError("type numpy.ndarray doesn't define __round__ method")
+        if self.weak or digits is None:
             return round(self.concrete("round()"), digits)
-        return METHODS["round"](self, digits or 0)
+        return METHODS["round"](self, digits)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise problem(
@@ -254,13 +256,13 @@ class Tracer:
     # ---- NumPy's protocols
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return HOOKS.ufunc(self.trace, ufunc, method, inputs, kwargs)
+        return HOOKS.ufunc(self.tape, ufunc, method, inputs, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         found = FUNCTIONS.get(function)
         if found is None:
             raise unsupported_function(function)
-        return self.trace.run(found, args, kwargs)
+        return self.tape.run(found, args, kwargs)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         return HOOKS.namespace()
@@ -288,7 +290,7 @@ class Tracer:
     def __getitem__(self, index: Any) -> Any:
         if self.weak:
             raise TypeError(f"{self.kind!r} object is not subscriptable")
-        return self.trace.run(HOOKS.getitem, (self, index), {})
+        return self.tape.run(HOOKS.getitem, (self, index), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise problem(
@@ -351,7 +353,7 @@ VALUE_REPAIRS = {
 
 def escaped(tracer: Tracer) -> Exception:
     """The error for a tracer used where its own trace does not run."""
-    trace = tracer.trace
+    trace = tracer.tape
     made = tracer.node.origin
     return problem(
         EscapedTracerError, f"{tracer!r} of @{trace.builder.name} was used "

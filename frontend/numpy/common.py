@@ -57,18 +57,18 @@ def as_array(node: Node) -> Tracer:
 
 def of_kind(x: Tracer, node: Node) -> Tracer:
     """A fresh result that is a scalar if it is 0-d and `x` was no array."""
-    return Tracer(x.trace, node, "array" if node.shape or x.kind == "array" else "scalar")
+    return Tracer(x.tape, node, "array" if node.shape or x.kind == "array" else "scalar")
 
 
 def view(x: Tracer, node: Node) -> Tracer:
     """An array that shares memory with `x` in NumPy, so that writing to either is refused."""
     if x.kind != "array":
         return of_kind(x, node)
-    base = x.base if x.base is not None else x
-    out = Tracer(x.trace, node, "array", base=base)
-    if base.views is None:
-        base.views = []
-    base.views.append(weakref.ref(out))
+    root = x.source if x.source is not None else x
+    out = Tracer(x.tape, node, "array", source=root)
+    if root.views is None:
+        root.views = []
+    root.views.append(weakref.ref(out))
     return out
 
 

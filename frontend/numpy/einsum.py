@@ -11,12 +11,11 @@ from weft.compiler.ir import Node
 from weft.compiler.types import Dim
 from weft.frontend.numpy.common import (
     Array,
-    as_array,
     build,
     element,
     into,
     lift,
-    of_kind,
+    result,
     same_dtype,
 )
 from weft.frontend.numpy.creation import diagonal_node
@@ -24,7 +23,6 @@ from weft.frontend.numpy.linalg_core import contract
 from weft.frontend.numpy.ufuncs import shape_str
 from weft.frontend.problems import shape_error
 from weft.frontend.table import implements
-from weft.frontend.tracer import Tracer
 
 __all__: list[str] = []
 
@@ -208,11 +206,7 @@ def _einsum(*operands: Array, out: Any = None, dtype: Any = None, order: Any = "
     sizes = _sizes(terms)
     terms = [_drop_ones(t, sizes) for t in terms]
     node = _contract_all(terms, result_labels)
-    return into(out, _of(xs, node))
-
-
-def _of(xs: list[Tracer], node: Node) -> Tracer:
-    return of_kind(Tracer(xs[0].trace, node, "scalar"), node) if not node.shape else as_array(node)
+    return into(out, result(node))
 
 
 def _contract_all(terms: list[Term], out: str) -> Node:

@@ -218,6 +218,8 @@ def getitem(x: Tracer, index: Any) -> Tracer:
     fancy = any(i.kind in ("array", "mask", "flag") for i in items)
     plan = _plan(items, x.node.shape, fancy)
     node = _sliced(x.node, plan)
+    if not plan.arrays and x.kind != "array":
+        return result(node) if index == () else as_array(node)
     if not plan.arrays:
         if node.shape == () and all(i.kind == "int" for i in items):
             return result(node)

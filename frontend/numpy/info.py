@@ -96,7 +96,7 @@ def _all_equal(x: Tracer, y: Tracer, equal_nan: bool) -> Any:
         both = ufunc("logical_and", ufunc("isnan", x), ufunc("isnan", y))
         same = ufunc("logical_or", same, both)
     node = fold("reduce_and", same.node, None).node
-    return Tracer(x.trace, b.convert(node, "bool"), "bool")
+    return Tracer(x.tape, b.convert(node, "bool"), "bool")
 
 
 @implements(np.array_equiv)
@@ -115,7 +115,7 @@ def _isclose(a: Array, b: Array, rtol: Any = 1e-5, atol: Any = 1e-8,
     x, y = lift(a), lift(b)
     if y.element.kind != "float":
         wide = np.result_type(_promotable(y), 1.0)
-        y = Tracer(y.trace, build().convert(y.node, wide), "scalar" if y.weak else y.kind)
+        y = Tracer(y.tape, build().convert(y.node, wide), "scalar" if y.weak else y.kind)
     gap = ufunc("absolute", ufunc("subtract", x, y))
     reach = ufunc("add", atol, ufunc("multiply", rtol, ufunc("absolute", y)))
     near = ufunc("logical_and", ufunc("less_equal", gap, reach), ufunc("isfinite", y))
@@ -130,4 +130,4 @@ def _isclose(a: Array, b: Array, rtol: Any = 1e-5, atol: Any = 1e-8,
 def _allclose(a: Array, b: Array, rtol: Any = 1e-5, atol: Any = 1e-8,
               equal_nan: bool = False) -> Tracer:
     near = _isclose(a, b, rtol, atol, equal_nan)
-    return Tracer(near.trace, fold("reduce_and", near.node, None).node, "bool")
+    return Tracer(near.tape, fold("reduce_and", near.node, None).node, "bool")

@@ -19,6 +19,7 @@ from weft.frontend.numpy.common import (
     element,
     into,
     lift,
+    result,
     same_dtype,
     view,
 )
@@ -230,8 +231,9 @@ def _unstack(x: Array, /, *, axis: Any = 0) -> tuple[Tracer, ...]:
         raise problem(UnsupportedError, f"np.unstack along an axis of symbolic size {size}",
                       repair="compile for a fixed size")
     b = build()
-    return tuple(view(t, b.reshape(part(t.node, a, i, i + 1), (*shape[:a], *shape[a + 1:])))
-                 for i in range(size))
+    rest = (*shape[:a], *shape[a + 1:])
+    pieces = [b.reshape(part(t.node, a, i, i + 1), rest) for i in range(size)]
+    return tuple(view(t, p) if rest else result(p) for p in pieces)
 
 
 # ---- inserting and deleting, at places known while tracing

@@ -115,12 +115,12 @@ def nanvar(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof:
     node = b.convert(x.node, x.element if dtype is None else element(dtype))
     centre = lift(mean) if mean is not _MISSING else nanmean(as_array(node), axis, keepdims=True,
                                                              where=where)
-    far = apply(x.trace, np.subtract, (as_array(node), centre)).node
+    far = apply(x.tape, np.subtract, (as_array(node), centre)).node
     far = b.select(b.is_nan(node), b.scalar(0, far.dtype), far)
     square = b.mul(far, far) if not far.dtype.is_complex else b.add_(
         b.mul(b.real(far), b.real(far)), b.mul(b.imag(far), b.imag(far)))
     total = fold("reduce_sum", square, axis, keepdims, where=where).node
-    left = apply(x.trace, np.subtract, (as_array(_count(x.node, axis, keepdims, where)), ddof))
+    left = apply(x.tape, np.subtract, (as_array(_count(x.node, axis, keepdims, where)), ddof))
     ratio = divide_by_count(total, left.node)
     none = b.le(left.node, b.scalar(0, left.element))
     nan = b.scalar(math.nan, ratio.dtype)

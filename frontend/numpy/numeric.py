@@ -19,7 +19,6 @@ from weft.frontend.numpy.common import (
     build,
     into,
     lift,
-    of_kind,
     result,
     same_dtype,
     ufunc,
@@ -84,9 +83,8 @@ def _nan_to_num(x: Array, copy: bool = True, nan: Any = 0.0, posinf: Any = None,
     t, b = lift(x), build()
     if t.element.is_complex:
         parts = [_finite(p, nan, posinf, neginf) for p in (b.real(t.node), b.imag(t.node))]
-        return of_kind(t, b.complex(*parts))
-    node = _finite(t.node, nan, posinf, neginf) if t.element.is_float else t.node
-    return Tracer(t.trace, node, "scalar" if t.weak else t.kind)
+        return result(b.complex(*parts))
+    return result(_finite(t.node, nan, posinf, neginf) if t.element.is_float else t.node)
 
 
 def _finite(node: Node, nan: Any, posinf: Any, neginf: Any) -> Node:
@@ -149,7 +147,7 @@ def _isreal(x: Array) -> Any:
 def _iscomplex(x: Array) -> Any:
     t, b = lift(x), build()
     if not t.element.is_complex:
-        return as_array(b.broadcast(b.scalar(False, "bool"), t.node.shape))
+        return result(b.broadcast(b.scalar(False, "bool"), t.node.shape))
     im = b.imag(t.node)
     return result(b.ne(im, b.scalar(0, im.dtype)))
 
@@ -227,7 +225,7 @@ def _interp(x: Array, xp: Array, fp: Array, left: Any = None, right: Any = None,
         at, knots, values = _periodic(at, knots, values, period)
         left = right = None
     node = _interpolated(at, knots, values, left, right)
-    return Tracer(t.trace, node, "array" if node.shape else "scalar")
+    return Tracer(t.tape, node, "array" if node.shape else "scalar")
 
 
 def _periodic(at: Node, knots: Node, values: Node, period: Any) -> tuple[Node, Node, Node]:

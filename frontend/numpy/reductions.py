@@ -322,7 +322,7 @@ def _average(a: Array, axis: Any = None, weights: Any = None, returned: bool = F
     w, axes = _weights(x, lift(weights), axis)
     dtype = np.result_type(x.dtype, w.dtype, *(["f8"] if not x.element.is_inexact else []))
     total = _sum(w, axes, dtype, keepdims=keepdims)
-    weighted = ufunc("multiply", x, Tracer(w.trace, build().convert(w.node, dtype_of(dtype))))
+    weighted = ufunc("multiply", x, Tracer(w.tape, build().convert(w.node, dtype_of(dtype))))
     out = ufunc("divide", _sum(weighted, axes, dtype, keepdims=keepdims), total)
     if not returned:
         return out

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.errors import DataDependentError
+from weft.compiler.ir import Node, is_scalar_constant
 from weft.compiler.types import DTYPES
 from weft.frontend.numpy.common import (
     Array,
@@ -44,9 +45,6 @@ def where(condition: Array, x: Array = _MISSING, y: Array = _MISSING, /) -> Trac
     b = build()
     xs = [lift(x), lift(y)]
     dtype = common_dtype(xs)
-    for v in xs:
-        if type(v.value) is int and v.kind == "int":
-            check_range(v.value, dtype)
     mask = b.convert(lift(condition).node, "bool")
     nodes = [mask, *same_dtype(xs, dtype)]
     shape = broadcast_shape([n.shape for n in nodes])
@@ -83,7 +81,26 @@ def _clipped(x: Tracer, low: Any, high: Any) -> Tracer:
     nodes = [b.convert(v.node, ins[0]) for v in xs]
     shape = broadcast_shape([n.shape for n in nodes])
     p, q, r = (n if n.shape == () else b.broadcast(n, shape) for n in nodes)
-    return result(b.minimum(b.maximum(p, q), r))
+    if q.shape == r.shape == () and p.dtype.is_float:
+        return result(_held(_held(p, q, "lt"), r, "gt"))
+    return result(_bounded(_bounded(p, q, "gt"), r, "lt"))
+
+
+def _held(x: Node, bound: Node, beyond: str) -> Node:
+    """`bound` where `x` lies beyond it; of equal ones, such as 0.0 and -0.0, `x` stays."""
+    b = build()
+    out = b.add(beyond, x, bound)
+    if not is_scalar_constant(bound) or np.isnan(bound.attrs["value"]):
+        out = b.or_(out, b.is_nan(bound))
+    return b.select(out, bound, x)
+
+
+def _bounded(x: Node, bound: Node, keep: str) -> Node:
+    """The larger (keep gt) or smaller of two; of equal ones, such as 0.0 and -0.0, the bound."""
+    b = build()
+    if not x.dtype.is_float:
+        return b.add("maximum" if keep == "gt" else "minimum", x, bound)
+    return b.select(b.or_(b.add(keep, x, bound), b.is_nan(x)), x, bound)
 
 
 @implements(np.select)

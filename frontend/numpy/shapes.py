@@ -22,6 +22,7 @@ from weft.frontend.numpy.common import (
     element,
     lift,
     of_kind,
+    result,
     view,
 )
 from weft.frontend.numpy.ufuncs import broadcast_shape, shape_str
@@ -283,7 +284,7 @@ def flip(m: Array, axis: Any = None) -> Tracer:
     """`np.flip`."""
     x = lift(m)
     axes = axes_of(axis, len(x.node.shape))
-    return view(x, build().reverse(x.node, axes=axes) if axes else x.node)
+    return view(x, build().reverse(x.node, axes=axes)) if axes else result(x.node)
 
 
 @implements(np.flipud)

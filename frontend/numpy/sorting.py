@@ -24,6 +24,7 @@ from weft.frontend.numpy.common import (
 from weft.frontend.numpy.creation import linspace
 from weft.frontend.numpy.joins import part
 from weft.frontend.numpy.picks import along_axis
+from weft.frontend.numpy.promote import common_type
 from weft.frontend.numpy.reductions import count_node, fold, keep_axes
 from weft.frontend.numpy.shapes import flip, ravel
 from weft.frontend.numpy.ufuncs import assign, check_writable
@@ -90,8 +91,7 @@ def _sort_complex(a: Array) -> Tracer:
     x = sort(a)
     if x.element.is_complex:
         return x
-    small = x.element.itemsize <= 2 and x.element.kind in ("int", "uint")
-    wanted = "c64" if small or x.element.name in ("f16", "f32") else "c128"
+    wanted = "c64" if x.element.name in ("i8", "u8", "i16", "u16") else "c128"
     return as_array(build().convert(x.node, wanted))
 
 
@@ -172,9 +172,10 @@ def _to_last(x: Node, axes: tuple[int, ...]) -> Node:
 
 
 def _lerp(a: Node, c: Node, t: Node) -> Node:
-    """a + (c - a)*t, exact at both ends."""
+    """a + (c - a)*t, exact at both ends; the difference in the element type of the data."""
     b = build()
-    gap = b.sub(c, a)
+    gap = b.convert(b.sub(c, a), t.dtype)
+    a, c = b.convert(a, t.dtype), b.convert(c, t.dtype)
     low = b.add_(a, b.mul(gap, t))
     high = b.sub(c, b.mul(gap, b.sub(b.scalar(1, t.dtype), t)))
     return b.select(b.ge(t, b.broadcast(b.scalar(0.5, t.dtype), t.shape)), high, low)
@@ -212,15 +213,19 @@ def quantiles(a: Array, q: Array, axis: Any, out: Any, method_: str, keepdims: A
     axes = axes_of(axis, len(x.node.shape))
     if x.element.is_complex:
         raise TypeError("a must be an array of real numbers")
+    qs = lift(q)
     dtype = x.element if x.element.is_float else DTYPES["f64"]
+    if not qs.weak:
+        dtype = common_type((dtype, qs.element))
     whole = method_ in ("lower", "higher", "nearest")
-    data = b.sort(_to_last(b.convert(x.node, dtype), axes), axis=len(x.node.shape) - len(axes),
+    node = x.node if x.element.is_float else b.convert(x.node, dtype)
+    data = b.sort(_to_last(node, axes), axis=len(x.node.shape) - len(axes),
                   stable=False)
-    qs = b.convert(lift(q).node, dtype)
-    node = _quantile_nodes(data, qs, method_, skip_nan)
+    line = b.convert(qs.node, dtype)
+    node = _quantile_nodes(data, line, method_, skip_nan)
     if keepdims:
         full = tuple(1 if i in axes else d for i, d in enumerate(x.node.shape))
-        node = b.reshape(node, (*qs.shape, *full))
+        node = b.reshape(node, (*line.shape, *full))
     if whole and x.element.kind != "float":
         node = b.convert(node, x.element)
     return into(out, result(node))
@@ -233,26 +238,28 @@ def _quantile_nodes(data: Node, qs: Node, method_: str, skip_nan: bool) -> Node:
     flat = b.reshape(qs, (qs.tensor.size,))
     shape = (*rest, flat.shape[0])
     wide_q = b.broadcast(flat, shape, (rank,))
+    dtype = qs.dtype
     if skip_nan:
-        valid = fold("reduce_sum", b.convert(b.not_(b.is_nan(data)), data.dtype), -1).node
-        top = b.maximum(b.sub(valid, b.scalar(1, data.dtype)), b.scalar(0, data.dtype))
+        valid = fold("reduce_sum", b.convert(b.not_(b.is_nan(data)), dtype), -1).node
+        top = b.maximum(b.sub(valid, b.scalar(1, dtype)), b.scalar(0, dtype))
         top = b.broadcast(b.reshape(top, (*rest, 1)), shape)
     else:
-        top = b.broadcast(count_node(n - 1, data.dtype), shape)
+        top = b.broadcast(count_node(n - 1, dtype), shape)
     low, high, weight = _positions(method_, wide_q, top)
     ends = [along_axis(data, b.convert(i, "i64"), rank, "clip") for i in (low, high)]
     node = _lerp(ends[0], ends[1], weight)
     if not skip_nan:                               # a NaN anywhere sorts last
         last = b.reshape(part(data, rank, n - 1, n), rest)
         last = b.broadcast(last, shape, tuple(range(rank)))
-        node = b.select(b.is_nan(last), last, node)
+        node = b.select(b.is_nan(last), b.convert(last, dtype), node)
     node = b.transpose(node, perm=(rank, *range(rank))) if rank else node
     return b.reshape(node, (*qs.shape, *rest))
 
 
 def _percent(q: Array) -> Tracer:
-    return lift(ufunc("divide", lift(q), 100.0)) if type(q) is Tracer else lift(
-        np.true_divide(q, 100.0))
+    if type(q) is Tracer:
+        return lift(q / 100.0)
+    return lift(q / 100.0 if isinstance(q, (int, float)) else np.true_divide(q, 100.0))
 
 
 def _quantile_function(scale: bool, skip_nan: bool) -> Any:

@@ -69,7 +69,7 @@ def apply(trace: Trace, ufunc: Any, args: Sequence[Any], dtype: Any = None,
     for v in args:
         kind = type(v)
         if kind is Tracer:
-            if v.trace is not trace:
+            if v.tape is not trace:
                 raise escaped(v)
             keys.append(WEAK_KEYS.get(v.kind) or v.node.type.dtype)
         elif kind is int or kind is float or kind is complex:
@@ -141,7 +141,7 @@ def _compare_beyond(trace: Trace, ufunc: Any, operands: list[Any], keys: list[Ke
 
 def call(ufunc: Any, *args: Any) -> Any:
     """`ufunc(*args)` where at least one is a tracer."""
-    trace = next(a.trace for a in args if type(a) is Tracer)
+    trace = next(a.tape for a in args if type(a) is Tracer)
     return apply(trace, ufunc, args)
 
 
@@ -188,7 +188,7 @@ def assign(out: Any, value: Tracer, where: Any = True, casting: str = "same_kind
            what: str = "array data") -> Tracer:
     """Make `out` hold `value`, converted and broadcast; `out` is given back."""
     check_writable(out, "out=")
-    b = out.trace.builder
+    b = out.tape.builder
     if not np.can_cast(value.dtype, out.dtype, casting):  # type: ignore[arg-type]
         raise dtype_error(f"Cannot cast {what} from {value.dtype!r} to {out.dtype!r} with casting "
                           f"rule {casting!r}", repair="convert the result with astype first")
@@ -198,7 +198,7 @@ def assign(out: Any, value: Tracer, where: Any = True, casting: str = "same_kind
                           f"match the broadcast shape {shape_str(value.node.shape)}")
     node = b.broadcast(b.convert(value.node, out.node.dtype), shape)
     if where is not True:
-        mask = out.trace.lift(where).node
+        mask = out.tape.lift(where).node
         node = b.select(b.broadcast(mask, shape), node, out.node)
     out.node = node
     return out  # type: ignore[no-any-return]
@@ -217,7 +217,7 @@ def check_writable(out: Any, how: str) -> None:
                       + " which is not traced yet", expected="a new array, bound to the name",
                       repair="write x = x + y instead of x += y, or start with x = x.copy()")
     live = [v for v in out.views or () if v() is not None]
-    if out.base is not None or live:
+    if out.source is not None or live:
         raise problem(UnsupportedError, f"{how} changes an array through a view of it, or under "
                       "one, which is not traced yet", expected="a new array, bound to the name",
                       repair="write x = x + y instead of x += y, or copy() the view")
@@ -241,7 +241,7 @@ def _is_operand(value: Any) -> bool:
 
 
 def _binary(name: str, a: Any, b: Any) -> Any:
-    trace: Trace = a.trace if type(a) is Tracer else b.trace
+    trace: Trace = a.tape if type(a) is Tracer else b.tape
     if not trace.open:
         raise escaped(a if type(a) is Tracer else b)
     if not (_is_operand(a) and _is_operand(b)):
@@ -267,20 +267,20 @@ def _refuse_negative_powers(base: Any, exponent: Any) -> None:
 
 
 def _unary(name: str, a: Tracer) -> Any:
-    if not a.trace.open:
+    if not a.tape.open:
         raise escaped(a)
-    a.trace.locate()
+    a.tape.locate()
     if a.weak:
-        return python_scalars.unary(a.trace, name, a)
-    return apply(a.trace, _UFUNCS[name], (a,))
+        return python_scalars.unary(a.tape, name, a)
+    return apply(a.tape, _UFUNCS[name], (a,))
 
 
 def _inplace(name: str, a: Tracer, b: Any) -> Any:
     if a.kind != "array":
         return _binary(name, a, b)
-    if not a.trace.open:
+    if not a.tape.open:
         raise escaped(a)
-    a.trace.locate()
+    a.tape.locate()
     check_writable(a, f"x {_SYMBOLS[name]}= y")
     result = _binary(name, a, b)
     if result is NotImplemented:
