@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -14,8 +15,8 @@ from scipy import special
 
 from weft.devices.cpu.math import MATH
 
-Array = np.ndarray
-FLOATS = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+Array = np.ndarray[Any, Any]
+FLOATS: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 TARGET_NAMES = list(TARGETS)
 
 # name -> exact function, where to sample densely in f32, and in f64.
@@ -58,7 +59,8 @@ INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 
 def numpy_function(name: str) -> Callable[..., Array]:
     """NumPy's (or SciPy's) function of this name."""
-    return REFERENCE.get(name) or getattr(np, name)
+    found: Callable[..., Array] = REFERENCE.get(name) or getattr(np, name)
+    return found
 
 
 @functools.cache
@@ -67,13 +69,13 @@ def compiled(name: str, target: str, dtype: str, inputs: int = 1) -> Compiled:
     return Compiled(MATH[name], TARGETS[target], [dtype] * inputs, dtype)
 
 
-def random_bits(rng: np.random.Generator, dtype: np.dtype, size: int) -> Array:
+def random_bits(rng: np.random.Generator, dtype: np.dtype[Any], size: int) -> Array:
     """Floats of uniformly random bits: every exponent, NaN and infinities too."""
     unsigned = np.dtype(f"u{dtype.itemsize}")
     return rng.integers(0, np.iinfo(unsigned).max, size, unsigned, endpoint=True).view(dtype)
 
 
-def exact(function: Callable[..., mpf], arrays: tuple[Array, ...]) -> tuple[Array, Array]:
+def exact(function: Callable[..., Any], arrays: tuple[Array, ...]) -> tuple[Array, Array]:
     """The function's values as float64 pairs (value and rest); NaN where it has none."""
     high, low = np.full(len(arrays[0]), np.nan), np.zeros(len(arrays[0]))
     with mp.workprec(200):
@@ -94,7 +96,8 @@ def ulps(y: Array, high: Array, low: Array) -> Array:
     """The error of y in units of the last place of the exact value high + low."""
     with np.errstate(all="ignore"):
         rounded = high.astype(y.dtype)
-        ulp = np.spacing(np.minimum(np.abs(rounded), np.finfo(y.dtype).max / 2)).astype(np.float64)
+        below = np.nextafter(np.finfo(y.dtype).max, y.dtype.type(0))     # beyond it, inf
+        ulp = np.spacing(np.minimum(np.abs(rounded), below)).astype(np.float64)
         error = np.abs((y.astype(np.float64) - high) - low) / ulp
     # An exact value beyond the largest float is its infinity (or the largest float, if near).
     over = ~np.isfinite(rounded)
@@ -190,7 +193,7 @@ def special_values(dtype: str) -> Array:
 @pytest.mark.parametrize("name", [*UNARY, *BINARY, *EXACT, "spacing"])
 def test_special_values_are_those_of_numpy(name: str, dtype: str, target: str) -> None:
     values = special_values(dtype)
-    xs = (values,)
+    xs: tuple[Array, ...] = (values,)
     if name in BINARY or name in EXACT:
         a, b = np.meshgrid(values, values)
         xs = (a.ravel(), b.ravel())
@@ -313,7 +316,7 @@ def test_every_function_compiles_for_another_architecture(name: str) -> None:
 def test_one_float32_in_97_is_within_two_ulp(name: str) -> None:
     step, block = 97, 97 << 20
     for start in range(0, 2 ** 32, block):
-        bits = np.arange(start, min(start + block, 2 ** 32), step, np.uint64).astype(np.uint32)
+        bits = np.arange(start, min(start + block, 2 ** 32), step).astype(np.uint32)
         x = bits.view(np.float32)
         with np.errstate(all="ignore"):
             wide = x.astype(np.float64)
