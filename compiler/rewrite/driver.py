@@ -104,6 +104,16 @@ class Rewriter(Builder):
         """A node of the same op with other inputs (and attributes, where given)."""
         return self.add(node.opname, *inputs, origin=None, **{**node.attrs, **attrs})
 
+    def moved(self, node: Node, inputs: Iterable[Node]) -> Node:
+        """The same op on other inputs, which takes the node's name along.
+
+        For rules that move a view past the node: it is the op that users know by the name.
+        """
+        out = self.replace(node, inputs)
+        if not out.name and not out.is_param and not is_scalar_constant(out):
+            out.name = node.name
+        return out
+
     def like(self, node: Node, value: Node) -> Node:
         """`value`, broadcast to the shape of `node` if it is 0-d and the node is not."""
         return value if value.shape == node.shape else self.broadcast(value, node.shape)

@@ -28,7 +28,7 @@ def _scalar_operand(n: Node, b: Rewriter) -> Node | None:
               for i in n.inputs]
     if inputs == list(n.inputs):
         return None
-    return b.like(n, b.replace(n, inputs))
+    return b.like(n, b.moved(n, inputs))
 
 
 def _varying(x: Node) -> set[int] | None:
@@ -62,7 +62,7 @@ def _compute_before_repeating(n: Node, b: Rewriter) -> Node | None:
     if all(d == 1 for d in without(n.shape, axes)):
         return None
     inputs = [i if i.shape == () else _narrow(b, i, axes) for i in n.inputs]
-    return b.broadcast(b.replace(n, inputs), n.shape, axes)
+    return b.broadcast(b.moved(n, inputs), n.shape, axes)
 
 
 def _common(n: Node, b: Rewriter, op: str, attr: str) -> Node | None:
@@ -90,7 +90,7 @@ def _sink_transpose(n: Node, b: Rewriter) -> Node | None:
     back = tuple(perm.index(a) for a in range(len(perm)))
     inputs = [i if i.shape == () else i.inputs[0] if is_op(i, "transpose")
               else b.add("transpose", i, perm=back) for i in n.inputs]
-    return b.add("transpose", b.replace(n, inputs), perm=perm)
+    return b.add("transpose", b.moved(n, inputs), perm=perm)
 
 
 @rule(RULES, "reshape(x) ∘ reshape(y) → reshape(x ∘ y), from one shape to one shape",
@@ -101,7 +101,7 @@ def _sink_reshape(n: Node, b: Rewriter) -> Node | None:
             or any(is_op(i, "broadcast_in_dim") for i in n.inputs):
         return None
     inputs = [i if i.shape == () else i.inputs[0] for i in n.inputs]
-    return b.reshape(b.replace(n, inputs), n.shape)
+    return b.reshape(b.moved(n, inputs), n.shape)
 
 
 @rule(RULES, "reverse(x) ∘ reverse(y) → reverse(x ∘ y)", *_ELEMENTWISE)
@@ -112,7 +112,7 @@ def _sink_reverse(n: Node, b: Rewriter) -> Node | None:
     axes = first.attrs["axes"]
     inputs = [i if i.shape == () else i.inputs[0] if is_op(i, "reverse")
               else b.add("reverse", i, axes=axes) for i in n.inputs]
-    return b.add("reverse", b.replace(n, inputs), axes=axes)
+    return b.add("reverse", b.moved(n, inputs), axes=axes)
 
 
 @rule(RULES, "slice(x ∘ y) → slice(x) ∘ slice(y): what is not taken is not computed", "slice")
@@ -121,7 +121,7 @@ def _raise_slice(n: Node, b: Rewriter) -> Node | None:
     if x.kind != "elementwise" or not b.used_once(x):
         return None
     inputs = [i if i.shape == () else b.replace(n, (i,)) for i in x.inputs]
-    return b.replace(x, inputs)
+    return b.moved(x, inputs)
 
 
 @rule(RULES, "slice(transpose(x)) → transpose(slice(x))", "slice")

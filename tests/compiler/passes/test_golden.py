@@ -2,7 +2,8 @@
 
 Header lines are ``# a comment``, ``pass: name, name`` (or ``pass: default`` for the whole
 pipeline), ``fast_math: true`` and ``supported: op, op``. ``pytest --bless`` re-writes the outputs.
-Where a graph has only static sizes, and without `fast_math`, input and output are also run and compared.
+Where a graph has only static sizes, input and output are also run and compared (not under
+`fast_math`).
 """
 
 from __future__ import annotations
