@@ -31,7 +31,7 @@ from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.gemm_finish import Finisher, epilogue_cost
 from weft.devices.cpu.gemm_form import Form, Leaf, recognise
 from weft.devices.cpu.gemm_micro import Body, Planes, Reader, plane_type, read_element, tile
-from weft.devices.cpu.gemm_pack import Packer, Range, address, element_type, prefetch
+from weft.devices.cpu.gemm_pack import Packer, Range, address, element_type, prefetch, sweep
 from weft.devices.cpu.gemm_plan import Plan, make_plan
 
 __all__ = ["Plan", "emit", "plan"]
@@ -39,7 +39,8 @@ __all__ = ["Plan", "emit", "plan"]
 STACK_BYTES = 16 << 10    # a unit's memory up to this size lies on the stack
 INLINE_COST = 4.0         # flops of an epilogue up to which it is written out for every register
 LINE = 64                 # bytes of a cache line
-LEFT_PAD = 16             # elements between packed rows, so that they fall into different sets
+STREAM_TURNS = 8          # rows of a matrix that a vector times it reads side by side
+LEFT_PAD = 16             # packed rows are an odd number of these apart: in different cache sets
 
 
 def plan(kernel: Kernel, target: Target) -> Plan | None:
@@ -132,11 +133,14 @@ class _Writer:
         width = ceil(p.unit_columns / p.width) * p.width
         right = [x.planes * p.depth * width * _item(x) if p.pack_right else 0
                  for x in self.form.right]
-        left = [x.planes * (p.depth + LEFT_PAD) * (p.rows + LEFT_PAD) * _item(x) if p.pack_left
-                else 0 for x in self._left]
+        turns = p.depth if p.pack_left == "m" else p.rows
+        left = [x.planes * turns * self._left_plane * _item(x) if p.pack_left else 0
+                for x in self._left]
         item = DTYPES[plane_type(self.form.dtype)].itemsize
         tiles = self._tile_size * item
-        if self.blocks > 1:
+        if p.streams:
+            tiles = self.acc_planes * width * item
+        elif self.blocks > 1:
             tiles *= ceil(p.unit_rows / p.rows) * (width // p.width)
         elif self.inline:
             tiles = 0
@@ -168,12 +172,55 @@ class _Writer:
         n_lo = column * p.unit_columns
         n_hi = self._least(n_lo + p.unit_columns, f.columns)
         m_lo, m_hi = self._rows(chunk)
+        if p.streams:
+            self._stream(n_lo, n_hi)
+            return
         with self._span(0, self.blocks) as block:
             k_lo = block * p.depth
             k_hi = self._least(k_lo + p.depth, f.depth)
             if p.pack_right:
                 self._pack_right(n_lo, n_hi, k_lo, k_hi)
             self._tiles(n_lo, n_hi, m_lo, m_hi, k_lo, k_hi, block)
+
+    def _stream(self, n_lo: Val, n_hi: Val) -> None:
+        """One row: a few turns of k at a time along all columns, so that memory is read in order.
+
+        The sums lie in the unit's memory, which L1 holds.
+        """
+        e, p, f = self.e, self.plan, self.form
+        zero = e.const("i64", 0)
+        whole = f.columns % p.lanes == 0
+        kind = plane_type(f.dtype)
+        width = ceil(p.unit_columns / p.width) * p.width
+        with e.loop(0, width * self.acc_planes, p.lanes, stem="zero") as loop:
+            e.store(e.const(kind, 0, p.lanes), e.gep(self.tiles, loop.i, kind))
+        some = f.depth // STREAM_TURNS * STREAM_TURNS
+        for lo, hi, turns in ((0, some, STREAM_TURNS), (some, f.depth, 1)):
+            if lo < hi:
+                with e.loop(lo, hi, turns, stem="k") as k, self.ev.scope():
+                    self._stream_turns(n_lo, n_hi, k.i, turns, width)
+        self.finisher.memory(self.tiles, width, zero, (zero, e.const("i64", 1)), n_lo, n_hi, whole)
+
+    def _stream_turns(self, n_lo: Val, n_hi: Val, k: Val, turns: int, width: int) -> None:
+        e, p, f = self.e, self.plan, self.form
+        kind, zero = plane_type(f.dtype), e.const("i64", 0)
+        middle = [self._left_reader(x, zero, k) for x in f.middle]
+        held = [{r.leaf.expr: r.at(e.const("i64", t), 0) for r in middle} for t in range(turns)]
+        wide = [{x: tuple(e.splat(v, p.lanes) for v in planes) for x, planes in turn.items()}
+                for turn in held]
+
+        def write(i: Val, lanes: int, mask: Val | None) -> None:
+            body = Body(e, f, lanes)
+            at = [e.gep(self.tiles, i - n_lo + q * width, kind) for q in range(self.acc_planes)]
+            acc = tuple(e.load(a, kind, lanes) for a in at)
+            right = [self._right_reader(x, i, k, [mask], lanes) for x in f.right]
+            for t in range(turns):
+                turn = e.const("i64", t)
+                acc = body.step(acc, {**(wide if lanes > 1 else held)[t],
+                                      **{r.leaf.expr: r.at(turn, 0) for r in right}})
+            for x, a in zip(acc, at):
+                e.store(x, a)
+        sweep(e, n_lo, n_hi, p.lanes, f.columns % p.lanes == 0, self.masked, write)
 
     def _divided(self, x: Val, by: Dim) -> tuple[Val, Val]:
         """Quotient and remainder of what is not negative."""
@@ -257,7 +304,8 @@ class _Writer:
     @property
     def _left_plane(self) -> int:
         p = self.plan
-        return (p.rows if p.pack_left == "m" else p.depth) + LEFT_PAD
+        length = p.rows if p.pack_left == "m" else p.depth
+        return (ceil(length / LEFT_PAD) | 1) * LEFT_PAD
 
     # ---- tiles
 
@@ -319,7 +367,7 @@ class _Writer:
         left = [self._left_reader(x, m, k_lo) for x in f.left]
         middle = [self._left_reader(x, m, k_lo) for x in f.middle]
         right = [self._packed_reader(x, n - n_lo) if p.pack_right else
-                 self._right_reader(x, n, k_lo, masks) for x in f.right]
+                 self._right_reader(x, n, k_lo, masks, p.lanes) for x in f.right]
         depth = f.depth if self.blocks == 1 else k_hi - k_lo
         accs = tile(self.body, depth, p.rows, p.vectors, p.ways, left, right, middle)
         if self.inline:
@@ -388,14 +436,15 @@ class _Writer:
             return read_element(e, leaf, e.gep(at, i * row, kind), 1, None)
         return Reader(leaf, direct)
 
-    def _right_reader(self, leaf: Leaf, n: Val, k_lo: Val, masks: list[Val | None]) -> Reader:
-        e, f, p = self.e, self.form, self.plan
+    def _right_reader(self, leaf: Leaf, n: Val, k_lo: Val, masks: list[Val | None],
+                      lanes: int) -> Reader:
+        e, f = self.e, self.form
         base = address(self.ev, leaf, {f.k: k_lo, f.n: n})
         turn, kind = leaf.step(f.k) or 0, element_type(leaf)
 
         def direct(k: Val, v: int) -> Planes:
             at = base if turn == 0 else e.gep(base, k * turn, kind)
-            return read_element(e, leaf, e.gep(at, v * p.lanes, kind), p.lanes, masks[v])
+            return read_element(e, leaf, e.gep(at, v * lanes, kind), lanes, masks[v])
         return Reader(leaf, direct)
 
     def _packed_reader(self, leaf: Leaf, column: Val) -> Reader:

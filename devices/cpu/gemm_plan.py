@@ -14,6 +14,7 @@ from weft.devices.cpu.gemm_micro import plane_type
 __all__ = ["Plan", "make_plan"]
 
 TILE_TURN = 1.3          # cycles of a tile's turn besides its loads and multiplications
+STREAM_VECTORS = 8       # columns in vectors from which a vector times a matrix streams it
 BLOCK_BYTES = 8192       # of one row of a block of k
 PARALLEL_WORK = 1 << 20  # multiply-adds from which a second thread pays
 ASSUMED_ROWS = 256       # rows where their number is symbolic
@@ -40,6 +41,7 @@ class Plan:
     pack_right: bool
     pack_left: str | None
     panels_outer: bool
+    streams: bool               # one row: sums in memory, the right side read in order
     parallel: bool
     units: Dim
 
@@ -92,10 +94,12 @@ class _Planner:
             ways *= 2
         work = self.m * self.n * self.k * self._batches()
         parallel = self.target.threads > 1 and work >= PARALLEL_WORK
+        streams = self.form.m is None and not right and left is None \
+            and self.n >= STREAM_VECTORS * self.lanes
         columns, unit_rows, chunks = self._units(rows, width, depth, parallel, right)
         units = numel(_extent(a) for a in self.form.batch) * ceil(self.n / columns) * chunks
         return Plan(self.lanes, rows, vectors, ways, depth, columns, unit_rows, chunks, right, left,
-                    left is None and not right, parallel, units)
+                    left is None and not right, streams, parallel, units)
 
     def _batches(self) -> int:
         return prod(a.extent if isinstance(a.extent, int) else 4 for a in self.form.batch)
