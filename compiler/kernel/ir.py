@@ -182,6 +182,12 @@ class Library:
     buffers: tuple[tuple[str, TensorType], ...]
     outputs: tuple[str, ...]
 
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of symbolic sizes that the step needs."""
+        dims = [d for _, t in self.buffers for d in t.shape]
+        return tuple(sorted({n for d in dims if isinstance(d, Size) for n in d.symbols}))
+
     def text(self, name: str = "library") -> str:
         """One line that names the op and its buffers."""
         inputs = ", ".join(f"{n}: {t}" for n, t in self.buffers if n not in self.outputs)

@@ -107,7 +107,7 @@ class _Main:
         return f"define i32 @{MAIN}(ptr %buffers, ptr %sizes) {{\nentry:\n{e.body()}\n}}\n"
 
     def _symbols(self, step: Step) -> tuple[str, ...]:
-        return step.kernel.symbols if isinstance(step.kernel, Kernel) else ()
+        return step.kernel.symbols
 
     def _memory(self) -> tuple[Val, Val, Callable[[], None]]:
         """The arena and the workspace of the greediest step, from the stack or the allocator."""

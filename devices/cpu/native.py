@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from weft.devices.cpu import python_api
+from weft.devices.cpu import numpy_sorts, python_api
 from weft.devices.cpu.alloc import alloc_ir
 from weft.devices.cpu.assembler import ObjectCache, assemble
 from weft.devices.cpu.entry_support import support_ir
@@ -118,7 +118,8 @@ def memory_stats() -> MemoryStats:
 def _start(cache: ObjectCache | None) -> Library:
     target = host_target()
     ir = platform_ir(target.triple) + pool_ir(target.triple) + alloc_ir() + support_ir()
-    library = link(assemble(ir, target, cache, level=0), symbols=python_api.symbols()).keep()
+    known = {**python_api.symbols(), **numpy_sorts.symbols()}
+    library = link(assemble(ir, target, cache, level=0), symbols=known).keep()
 
     def call(name: str, *args: int) -> None:
         ctypes.CFUNCTYPE(*_SIGNATURES[name])(library.address(name))(*args)

@@ -23,7 +23,8 @@ from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 from weft.compiler.types import DTYPES
 from weft.devices.cpu.linker import Library
 
-__all__ = ["ARRAY", "DESCR", "SCALAR", "publish", "supported", "symbols"]
+__all__ = ["ARRAY", "ARR_FUNCS", "DESCR", "SCALAR", "publish", "sort_tables", "supported",
+           "symbols"]
 
 _FUNCTIONS = (
     "PyBool_FromLong", "PyComplex_FromDoubles", "PyComplex_ImagAsDouble", "PyComplex_RealAsDouble",
@@ -49,7 +50,10 @@ ARRAY = {"data": 16, "nd": 24, "dims": 32, "strides": 40, "base": 48, "descr": 5
 """Offsets of the fields of an array object (`PyArrayObject_fields`), in bytes."""
 
 
-_VERSION, _GET_HANDLER = 0, 305       # two more places in NumPy's table
+ARR_FUNCS = {"sort": 33 * 8}
+"""Offset of the sorting functions in a dtype's table of functions, in bytes."""
+
+_VERSION, _GET_HANDLER, _GET_ARR_FUNCS = 0, 305, 365    # more places in NumPy's table
 _CAPSULE = b"mem_handler"             # the name NumPy asks for; kept by pointer
 _ABI_2 = 0x02000000                   # NPY_VERSION of NumPy 2
 
@@ -96,11 +100,21 @@ def _address_of(function: object) -> int:
 
 @functools.cache
 def _table() -> ctypes.Array[ctypes.c_size_t]:
-    """NumPy's C API table."""
+    """NumPy's C API table, up to the last place that is read."""
     get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi))
     address = get(_multiarray_umath._ARRAY_API, None)
-    return (ctypes.c_size_t * (_GET_HANDLER + 1)).from_address(address)
+    return (ctypes.c_size_t * (_GET_ARR_FUNCS + 1)).from_address(address)
+
+
+def sort_tables() -> dict[str, ctypes.Array[ctypes.c_size_t]]:
+    """For each element type the addresses of NumPy's sorts: quick, heap and stable, then those of
+    the sorts of indices. From `PyArray_ArrFuncs`; empty where its layout is not known."""
+    if not supported():
+        return {}
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_table()[_GET_ARR_FUNCS])
+    return {name: (ctypes.c_size_t * 6).from_address(get(id(dtype.numpy)) + ARR_FUNCS["sort"])
+            for name, dtype in DTYPES.items()}
 
 
 def _table_version() -> int:
