@@ -11,9 +11,7 @@ import pytest
 from tests.structure.sources import LAYERS, Module, modules
 
 _BELOW = {layer: {*LAYERS[:i + 1]} for i, layer in enumerate(LAYERS)} | {"weft": {*LAYERS, "weft"}}
-_OTHERS: dict[str, set[str]] = {"compiler": {"numpy", "ml_dtypes"}, "devices": {"numpy", "ml_dtypes"},
-                                "runtime": {"numpy", "ml_dtypes"},
-                                "frontend": {"numpy", "ml_dtypes"}, "weft": set()}
+_OTHERS: dict[str, set[str]] = {layer: {"numpy", "ml_dtypes"} for layer in LAYERS} | {"weft": set()}
 _OF_DEVICES: dict[str, set[str]] = {"cpu": {"llvmlite"}, "reference": set()}
 _TOOLS = {"weft.devices.cpu.math.fit": {"mpmath"}}      # not part of what runs
 

@@ -1,4 +1,4 @@
-"""The wheel has everything: packages listed, files installed, versions and entry points agreeing."""
+"""The wheel has everything: packages listed, files installed, versions agreeing."""
 
 from __future__ import annotations
 
