@@ -16,7 +16,7 @@ __all__ = ["Schedule", "schedule"]
 
 PARALLEL_NS = 20_000.0      # work below this stays on the calling thread
 GRAIN_NS = 8_000.0          # least work handed to a thread at a time
-STREAM_BYTES = 8 << 20      # results from this size on are written past the caches
+STREAM_CACHES = 2           # results from so many times the last cache on are written past it
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def schedule(kernel: Kernel, target: Target) -> Schedule:
     grain = max(1, ceil(GRAIN_NS / unit_ns))
     symbolic = bool(kernel.symbols)
     return Schedule(across, lanes, block, grain, symbolic or total > PARALLEL_NS, sweep,
-                    across and _streams(kernel, lanes))
+                    across and _streams(kernel, lanes, target))
 
 
 def _known(extent: Dim | Index, default: int = 256) -> int:
@@ -183,7 +183,7 @@ def _sweep_block(kernel: Kernel, lanes: int) -> int:
     return max(lanes, min(block, width) // lanes * lanes)
 
 
-def _streams(kernel: Kernel, lanes: int) -> bool:
+def _streams(kernel: Kernel, lanes: int, target: Target) -> bool:
     """Whether results are too large for any cache to keep, and lie so that they can be streamed."""
     if kernel.symbols or any(s.axes or s.checks for s in kernel.stages) or not kernel.axes:
         return False
@@ -195,7 +195,7 @@ def _streams(kernel: Kernel, lanes: int) -> bool:
                 return False
             whole = all(isinstance(c := w.index[0].coefficient(a), int)
                         and c * t.dtype.itemsize % 64 == 0 for a in kernel.axes[:-1])
-            if not (isinstance(t.nbytes, int) and t.nbytes >= STREAM_BYTES and whole
+            if not (isinstance(t.nbytes, int) and t.nbytes >= STREAM_CACHES * target.l3_bytes and whole
                     and w.index[0].coefficient(v) == 1 and w.index[0].const == 0
                     and lanes * t.dtype.itemsize % 64 == 0):
                 return False
