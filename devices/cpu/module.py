@@ -13,11 +13,7 @@ from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.codegen import emit_loops
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
-
-try:  # lands in parallel
-    from weft.devices.cpu.library import emit_library
-except ImportError:
-    emit_library = None
+from weft.devices.cpu.library import emit_library
 
 __all__ = ["Module", "build_module"]
 

@@ -195,9 +195,9 @@ def _streams(kernel: Kernel, lanes: int, target: Target) -> bool:
                 return False
             whole = all(isinstance(c := w.index[0].coefficient(a), int)
                         and c * t.dtype.itemsize % 64 == 0 for a in kernel.axes[:-1])
-            if not (isinstance(t.nbytes, int) and t.nbytes >= STREAM_CACHES * target.l3_bytes and whole
-                    and w.index[0].coefficient(v) == 1 and w.index[0].const == 0
-                    and lanes * t.dtype.itemsize % 64 == 0):
+            large = isinstance(t.nbytes, int) and t.nbytes >= STREAM_CACHES * target.l3_bytes
+            if not (large and whole and w.index[0].coefficient(v) == 1
+                    and w.index[0].const == 0 and lanes * t.dtype.itemsize % 64 == 0):
                 return False
     return True
 
