@@ -138,7 +138,7 @@ class Trace:
         if isinstance(value, (list, tuple)):
             return self._sequence(value)
         if isinstance(value, (bool, int, float, complex)):     # subclasses, such as IntEnum
-            base = next(t for t in (bool, int, float, complex) if isinstance(value, t))
+            base: Any = next(t for t in (bool, int, float, complex) if isinstance(value, t))
             return self._python(base(value), base.__name__)
         return self._foreign(value)
 

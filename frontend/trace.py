@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import weft.frontend.numpy  # fills the tables that tracers read
+import weft.frontend.numpy  # noqa: F401 - fills the tables that tracers read
 from weft.compiler.ir import Graph, Node
 from weft.compiler.types import TensorType
 from weft.frontend.recording import LOCAL, Trace

@@ -83,7 +83,7 @@ class Tracer:
     # ---- what it stands for
 
     @property  # type: ignore[misc]
-    def __class__(self) -> type:  # type: ignore[override]
+    def __class__(self) -> type:
         weak = PYTHON_TYPES.get(self.kind)
         if weak is not None:
             return weak
@@ -322,7 +322,7 @@ class Tracer:
     __ilshift__, __irshift__, __ipow__ = map(_inplace, ("left_shift", "right_shift", "power"))
     __lt__, __le__, __gt__ = map(_binary, ("less", "less_equal", "greater"))
     __ge__ = _binary("greater_equal")
-    __eq__, __ne__ = _binary("equal"), _binary("not_equal")  # type: ignore[assignment]
+    __eq__, __ne__ = _binary("equal"), _binary("not_equal")
     __neg__, __pos__, __abs__ = map(_unary, ("negative", "positive", "absolute"))
     __invert__ = _unary("invert")
 

@@ -12,7 +12,7 @@ import numpy as np
 from weft.compiler.build import Builder
 from weft.compiler.errors import TracerValueError
 from weft.compiler.ir import Node
-from weft.compiler.types import DType, Dim, Shape, Size, dtype_of, numel
+from weft.compiler.types import Dim, DType, Shape, Size, dtype_of, numel
 from weft.frontend.numpy.promote import Key, common_type
 from weft.frontend.numpy.ufuncs import WEAK_KEYS, apply, assign, broadcast_shape
 from weft.frontend.problems import AxisError, problem, shape_error
@@ -21,8 +21,8 @@ from weft.frontend.tracer import Tracer
 
 __all__ = [
     "Array", "as_array", "as_dim", "as_shape", "axes_of", "axis_of", "broadcast", "build",
-    "common_dtype", "count_of", "element", "into", "key_of", "lift", "of_kind", "result", "same_dtype",
-    "static", "the_trace", "ufunc", "view",
+    "common_dtype", "count_of", "element", "into", "key_of", "lift", "of_kind", "result",
+    "same_dtype", "static", "the_trace", "ufunc", "view",
 ]
 
 Array = Any      # anything NumPy takes as an array

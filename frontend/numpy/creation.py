@@ -11,7 +11,7 @@ import numpy as np
 
 from weft.compiler.errors import DataDependentError, UnsupportedError
 from weft.compiler.ir import Node
-from weft.compiler.types import DTYPES, Dim, DType, Shape, Size, dtype_of
+from weft.compiler.types import DTYPES, Dim, Shape, Size, dtype_of
 from weft.frontend.numpy.common import (
     Array,
     as_array,
@@ -145,7 +145,7 @@ def arange(*args: Any, dtype: Any = None, device: Any = None, like: Any = None,
            **named: Any) -> Tracer:
     """`np.arange`: bounds must be known while tracing, or symbolic sizes."""
     if len(args) == 4:
-        args, dtype = args[:3], args[3]
+        *args, dtype = args  # type: ignore[assignment]
     bounds = [named.get("start", 0), named.get("stop"), named.get("step", 1)]
     if len(args) == 1 and "stop" not in named:
         bounds[1] = args[0]
@@ -327,7 +327,7 @@ def _vander(x: Array, N: Any = None, increasing: bool = False) -> Tracer:
     t = lift(x)
     if len(t.node.shape) != 1:
         raise shape_error("x must be a one-dimensional array or sequence.")
-    n = t.node.shape[0] if N is None else operator.index(N)
+    n: Any = t.node.shape[0] if N is None else operator.index(N)
     b = build()
     dtype = dtype_of(np.promote_types(t.dtype, int))
     rows = t.node.shape[0]
@@ -397,6 +397,7 @@ def diagonal(a: Array, offset: Any = 0, axis1: Any = 0, axis2: Any = 1) -> Trace
 def diagonal_node(x: Node, offset: int, axis1: Any, axis2: Any) -> Node:
     """The diagonal of two axes, as the last axis of the result."""
     b, shape = build(), x.shape
+    n: Dim
     if len(shape) < 2:
         raise shape_error("diag requires an array of at least two dimensions")
     i, j = axis_of(axis1, len(shape)), axis_of(axis2, len(shape))
@@ -405,7 +406,7 @@ def diagonal_node(x: Node, offset: int, axis1: Any, axis2: Any) -> Node:
     rows, columns = shape[i], shape[j]
     down, right = max(-offset, 0), max(offset, 0)
     if isinstance(rows, int) and isinstance(columns, int):
-        n: Dim = max(0, min(rows - down, columns - right))
+        n = max(0, min(rows - down, columns - right))
     elif rows == columns:
         n = rows - abs(offset)
     else:

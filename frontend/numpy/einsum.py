@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -187,7 +187,7 @@ def _path(subscripts: str, terms: list[Term]) -> list[tuple[int, ...]]:
         return [tuple(range(len(terms)))]
     if any(not isinstance(d, int) for n, _ in terms for d in n.shape):
         return [(0, 1)] * (len(terms) - 1)
-    shadows = [np.broadcast_to(np.zeros(()), n.shape) for n, _ in terms]
+    shadows = [np.broadcast_to(np.zeros(()), cast(Any, n.shape)) for n, _ in terms]
     return np.einsum_path(subscripts, *shadows, optimize="greedy")[0][1:]
 
 

@@ -8,7 +8,7 @@ among them count), in front otherwise.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -299,7 +299,8 @@ def _plan_flag(plan: _Plan, flag: bool, shape: Shape) -> None:
     plan.shape.append(1)
 
 
-_PLANNERS = {"int": _plan_int, "slice": _plan_slice, "new": _plan_new, "array": _plan_array,
+_PLANNERS: dict[str, Callable[[_Plan, Any, Shape], None]] = {
+   "int": _plan_int, "slice": _plan_slice, "new": _plan_new, "array": _plan_array,
              "mask": _plan_mask, "flag": _plan_flag, "gap": lambda plan, value, shape: None}
 
 
@@ -323,10 +324,7 @@ def index_node(indices: Any, axis: int, size: Dim) -> tuple[Node, str]:
 
 def _sliced(node: Node, plan: _Plan) -> Node:
     b, shape = build(), node.shape
-    if any((low, high) != (0, d) for (low, high, _, _), d in zip(plan.bounds, shape)):
-        starts, limits, strides, _ = zip(*plan.bounds)
-        node = b.slice(node, start=starts, limit=limits, stride=strides)
-    elif any(stride != 1 for _, _, stride, _ in plan.bounds):
+    if any(bound[:3] != (0, d, 1) for bound, d in zip(plan.bounds, shape)):
         starts, limits, strides, _ = zip(*plan.bounds)
         node = b.slice(node, start=starts, limit=limits, stride=strides)
     turned = tuple(a for a, bound in enumerate(plan.bounds) if bound[3])

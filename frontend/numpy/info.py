@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from weft.compiler.types import numel
+from weft.compiler.types import dtype_of, numel
 from weft.frontend.numpy.common import Array, axes_of, build, lift, the_trace, ufunc
 from weft.frontend.numpy.reductions import fold
 from weft.frontend.numpy.ufuncs import broadcast_shape
-from weft.frontend.table import implements
+from weft.frontend.table import HOOKS, implements
 from weft.frontend.tracer import PYTHON_TYPES, Tracer
 
 __all__: list[str] = []
@@ -114,7 +116,7 @@ def _isclose(a: Array, b: Array, rtol: Any = 1e-5, atol: Any = 1e-8,
              equal_nan: bool = False) -> Tracer:
     x, y = lift(a), lift(b)
     if y.element.kind != "float":
-        wide = np.result_type(_promotable(y), 1.0)
+        wide = dtype_of(np.result_type(_promotable(y), 1.0))
         y = Tracer(y.tape, build().convert(y.node, wide), "scalar" if y.weak else y.kind)
     gap = ufunc("absolute", ufunc("subtract", x, y))
     reach = ufunc("add", atol, ufunc("multiply", rtol, ufunc("absolute", y)))
@@ -131,3 +133,10 @@ def _allclose(a: Array, b: Array, rtol: Any = 1e-5, atol: Any = 1e-8,
               equal_nan: bool = False) -> Tracer:
     near = _isclose(a, b, rtol, atol, equal_nan)
     return Tracer(near.tape, fold("reduce_and", near.node, None).node, "bool")
+
+
+def _namespace() -> ModuleType:
+    return importlib.import_module("weft.numpy")
+
+
+HOOKS.namespace = _namespace

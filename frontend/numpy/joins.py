@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -165,14 +166,14 @@ def part(node: Node, axis: int, low: Dim, high: Dim) -> Node:
 def _cuts(size: int, sections: Any) -> list[tuple[int, int]]:
     if isinstance(sections, (list, tuple, np.ndarray)):
         points = [0, *(operator.index(i) for i in sections), size]
-        bounds = [slice(i, j).indices(size)[:2] for i, j in zip(points, points[1:])]
+        bounds = [slice(i, j).indices(size)[:2] for i, j in pairwise(points)]
         return [(i, max(i, j)) for i, j in bounds]
     n = operator.index(sections)
     if n <= 0:
         raise shape_error("number sections must be larger than 0.")
     each, extra = divmod(size, n)
     ends = np.cumsum([0] + extra * [each + 1] + (n - extra) * [each]).tolist()
-    return list(zip(ends, ends[1:]))
+    return list(pairwise(ends))
 
 
 def _split(x: Tracer, sections: Any, axis: Any) -> list[Tracer]:
@@ -273,7 +274,7 @@ def _insert(arr: Array, obj: Any, values: Array, axis: Any = None) -> Tracer:
     shape: Any = x.node.shape
     size, places = shape[a], _places(obj, shape[a])
     old = np.insert(np.arange(size), places, -1)
-    count = len(old) - size
+    count: Any = len(old) - size
     new = b.convert(v.node, x.element)
     if places.ndim == 0:                           # NumPy moves values' first axis to the place
         new = b.reshape(new, (1,) * (len(shape) - len(new.shape)) + new.shape)
@@ -283,7 +284,7 @@ def _insert(arr: Array, obj: Any, values: Array, axis: Any = None) -> Tracer:
             new = b.transpose(new, perm=tuple(order))
         count = new.shape[a] if isinstance(new.shape[a], int) else count
         at = int(places) % (size + 1) if places < 0 else int(places)
-        old = np.insert(np.arange(size), [at] * count, -1)
+        old = np.insert(np.arange(size), [at] * operator.index(count), -1)
     new = b.broadcast(new, (*shape[:a], count, *shape[a + 1:]))
     # every result element is an old one or, in the order of `places`, a new one
     picks = np.where(old >= 0, old, 0)

@@ -79,8 +79,8 @@ def _batched(a: Node, b: Node, core_a: int, core_b: int, ca: int, cb: int) -> No
         if lead_a or not lead_b or core_a == 1:
             return node
         free = len(a.shape) - 1                     # a's own axis goes behind b's leading ones
-        lead = len(lead_b)
-        perm = (*range(free, free + lead), *range(free), *range(free + lead, len(node.shape)))
+        end = free + len(lead_b)
+        perm = (*range(free, end), *range(free), *range(end, len(node.shape)))
         return build_.transpose(node, perm=perm)
     lead = broadcast_shape([lead_a, lead_b])
     a = build_.broadcast(a, (*lead, *a.shape[len(lead_a):]))
@@ -259,7 +259,7 @@ def cross(a: Array, b: Array, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1,
     if axis is not None:
         axisa = axisb = axisc = axis
     xs = [moveaxis(x, ax, -1) for x, ax in ((lift(a), axisa), (lift(b), axisb))]
-    sizes = [x.node.shape[-1] for x in xs]
+    sizes: list[Any] = [x.node.shape[-1] for x in xs]
     if any(s not in (2, 3) for s in sizes):
         raise shape_error("Both input arrays must be (arrays of) 3-dimensional vectors, but they "
                           f"are {sizes[0]} and {sizes[1]} dimensional instead.")
@@ -353,7 +353,7 @@ def _matrix_power(a: Array, n: Any) -> Any:
             out = square if out is None else matmul(out, square)
         power >>= 1
         square = matmul(square, square) if power else square
-    return as_array(out.node) if out is x else out  # type: ignore[union-attr]
+    return as_array(out.node) if out is x else out
 
 
 # ---- norms that need no decomposition

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
 from weft.compiler.ir import Node
 from weft.compiler.types import DTYPES, Size, dtype_of
@@ -187,7 +188,7 @@ def _i0_tail(x: Any) -> Any:
     return (1 + r + 4.5 * r * r + 37.5 * r ** 3) / math.sqrt(2 * math.pi)
 
 
-def _clenshaw(b: Any, t: Node, coefficients: list[float]) -> Node:
+def _clenshaw(b: Builder, t: Node, coefficients: list[float]) -> Node:
     ahead = later = b.broadcast(b.scalar(0, t.dtype), t.shape)
     twice = b.add_(t, t)
     for c in coefficients[:0:-1]:

@@ -49,7 +49,8 @@ def _resolve(ufunc: np.ufunc, keys: tuple[Key, ...], dtype: Any, casting: str) -
     operands = (*map(_numpy, keys), *[None] * ufunc.nout)
     options = {} if signature is None else {"signature": signature}
     try:
-        types = ufunc.resolve_dtypes(operands, casting=casting, **options)
+        resolve: Any = ufunc.resolve_dtypes
+        types = resolve(operands, casting=casting, **options)
         own = tuple(map(dtype_of, types))
     except TypeError as error:
         raise dtype_error(str(error), repair="convert the operands with astype") from None

@@ -11,7 +11,7 @@ import operator
 from typing import Any
 
 from weft.compiler.ir import Node
-from weft.compiler.types import DTYPES, Size
+from weft.compiler.types import Size
 from weft.frontend.recording import Trace
 from weft.frontend.tracer import PYTHON_TYPES, WEAK_DTYPES, Tracer
 

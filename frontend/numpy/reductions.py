@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.ir import Node
-from weft.compiler.types import DTYPES, DType, Dim, Shape, dtype_of
+from weft.compiler.types import DTYPES, Dim, DType, Shape, dtype_of
 from weft.frontend.numpy.common import (
     Array,
     as_array,

@@ -128,7 +128,7 @@ def _extended(x: Tracer, axis: int, prepend: Any, append: Any) -> Tracer:
             node = b.broadcast(node, tuple(1 if k == axis else d
                                            for k, d in enumerate(x.node.shape)))
         parts.insert(len(parts) if side else 0, as_array(node))
-    return concatenate(parts, axis) if len(parts) > 1 else x  # type: ignore[no-any-return]
+    return concatenate(parts, axis) if len(parts) > 1 else x
 
 
 def _one_difference(x: Tracer, axis: int) -> Tracer:

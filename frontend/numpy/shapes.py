@@ -63,7 +63,7 @@ def _divided(size: Dim, rest: Dim) -> Dim | None:
     if isinstance(size, int) and isinstance(rest, int):
         return size // rest if rest and size % rest == 0 else None
     try:
-        return size // rest
+        return size // rest  # type: ignore[operator]
     except (ValueError, TypeError, ZeroDivisionError):
         return None
 

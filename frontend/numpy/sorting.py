@@ -320,7 +320,7 @@ def _bin_edges(a: Array, bins: Any = 10, range: Any = None, weights: Any = None)
     if isinstance(bins, str):
         raise problem(UnsupportedError, f"bins={bins!r} makes the number of bins depend on values",
                       repair="give the number of bins, or the edges")
-    if type(bins) is Tracer and bins.node.shape or isinstance(bins, (list, tuple, np.ndarray)):
+    if (type(bins) is Tracer and bins.node.shape) or isinstance(bins, (list, tuple, np.ndarray)):
         return lift(bins)
     x = ravel(a)
     if range is not None:

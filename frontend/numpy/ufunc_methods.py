@@ -13,7 +13,7 @@ from weft.compiler.ir import Node
 from weft.compiler.types import Size
 from weft.frontend.numpy.common import as_array, axes_of, axis_of, build, into, lift, result
 from weft.frontend.numpy.joins import part
-from weft.frontend.numpy.reductions import fold, keep_axes
+from weft.frontend.numpy.reductions import keep_axes
 from weft.frontend.numpy.scans import scan
 from weft.frontend.numpy.ufunc_rules import RULES
 from weft.frontend.numpy.ufuncs import METHODS, apply

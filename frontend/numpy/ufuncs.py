@@ -94,10 +94,10 @@ def apply(trace: Trace, ufunc: Any, args: Sequence[Any], dtype: Any = None,
     if found is None:
         raise _unknown_ufunc(ufunc)
     result = b.add(found, *nodes) if isinstance(found, str) else found(b, *nodes)
-    kind = "array" if shape else "scalar"
+    form = "array" if shape else "scalar"
     if type(result) is tuple:
-        return tuple(Tracer(trace, r, kind) for r in result)
-    return Tracer(trace, result, kind)
+        return tuple(Tracer(trace, r, form) for r in result)
+    return Tracer(trace, result, form)
 
 
 def _enter(b: Builder, value: Any, key: Key, dtype: DType) -> Node:
