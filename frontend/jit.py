@@ -289,7 +289,7 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
 
     Args:
         fn: a Python function on arrays, numbers, and containers of them.
-        device: where it runs, a name from `weft.devices()`; the CPU unless given.
+        device: where it runs, a name from `weft.list_devices()`; the CPU unless given.
         static_argnames: arguments whose values are part of the signature, to be given as hashable
             objects. Strings, functions and the like always are.
         fast_math: allow sums and products to be reordered and fused; answers may differ from

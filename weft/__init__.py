@@ -6,10 +6,8 @@ code. `weft.explain` and ``f.trace(...)`` show what became of it.
 Everything here is loaded on first use, so that ``import weft`` costs little more than NumPy.
 """
 
-from __future__ import annotations
-
 import importlib
-from pathlib import Path as _Path
+import os as _os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,22 +15,24 @@ if TYPE_CHECKING:
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
     from weft.frontend.pytree import register_pytree
-    from weft.frontend.settings import devices, get_num_threads, set_num_threads
+    from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
 
-__all__ = ["__version__", "devices", "errors", "explain", "get_num_threads", "jit", "numpy",
+__all__ = ["__version__", "errors", "explain", "get_num_threads", "jit", "list_devices", "numpy",
            "register_pytree", "set_num_threads"]
 
 __version__ = "0.1.0"
 
-_root = _Path(__file__).parent.parent       # in a checkout, the other folders stand one level up
-if (_root / "pyproject.toml").is_file() and (_root / "compiler").is_dir():
-    __path__.append(str(_root))
+# In a checkout, the other folders stand one level up. (NumPy has imported os, but not pathlib.)
+_root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))
+if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
+        _os.path.join(_root, "compiler")):
+    __path__.append(_root)
 
 _HOMES = {
-    "devices": "weft.frontend.settings",
     "explain": "weft.frontend.explain",
     "get_num_threads": "weft.frontend.settings",
     "jit": "weft.frontend.jit",
+    "list_devices": "weft.frontend.settings",
     "register_pytree": "weft.frontend.pytree",
     "set_num_threads": "weft.frontend.settings",
 }

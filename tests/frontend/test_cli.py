@@ -1,11 +1,10 @@
 """The command line."""
 
-import doctest
 import io
 
 import pytest
 
-from weft.frontend import cli, cli_target
+from weft.frontend import cli
 from weft.frontend.cli import main
 from weft.frontend.cli_target import parse_arguments
 
@@ -63,11 +62,6 @@ def run(capsys):
     return run
 
 
-@pytest.mark.parametrize("module", [cli, cli_target], ids=lambda m: m.__name__)
-def test_doctests(module):
-    assert doctest.testmod(module).failed == 0
-
-
 # ---- show
 
 def test_show_a_function(run, file):
@@ -109,7 +103,8 @@ def test_show_a_graph(run, graph):
     (("show", "{file}:gelo"),
      "weft: {file} has no function 'gelo'\n  repair:   did you mean gelu?\n"),
     (("show", "{file}:number"), "weft: number of {file} is a int\n  expected: a function\n"),
-    (("show", "{file}:gelu", "--args", "f32[3]"), "weft: gelu() missing a required argument: 'b'\n"),
+    (("show", "{file}:gelu", "--args", "f32[3]"),
+     "weft: gelu() missing a required argument: 'b'\n"),
     (("show", "{file}:gelu", "--args", "f33[3], f32"),
      "weft: 'f33[3]' is neither a type nor a value\n"
      "  expected: types such as f32[3, 4] or i64, or Python values\n"

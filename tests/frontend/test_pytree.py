@@ -1,7 +1,6 @@
 """Containers taken apart and put together."""
 
 import dataclasses
-import doctest
 from collections import OrderedDict, defaultdict, namedtuple
 
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weft.compiler.errors import UnsupportedError
-from weft.frontend import pytree
 from weft.frontend.pytree import flatten, leaf_paths, places, register_pytree, tree_text, unflatten
 from weft.frontend.statics import Static, value_key
 
@@ -27,10 +25,6 @@ class Layer:
 class Frozen:
     a: object
     b: object
-
-
-def test_doctests():
-    assert doctest.testmod(pytree).failed == 0
 
 
 trees = st.recursive(
