@@ -326,8 +326,8 @@ class _StageRun(_Space):
         bad = value < 0 if c.kind == "exponent" else (value < -size) | (value >= size)
         wrong = value[bad & self.mask]
         if wrong.size:
-            kind = ValueRangeError if c.kind == "exponent" else IndexOutOfBoundsError
-            raise kind(c.message(int(wrong[0]), size), origin=c.origin)
+            error = ValueRangeError if c.kind == "exponent" else IndexOutOfBoundsError
+            raise error(c.message(int(wrong[0]), size), origin=c.origin)
 
 
 _EXPR: dict[str, Callable[[_StageRun, Expr], Array]] = {

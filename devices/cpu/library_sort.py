@@ -34,7 +34,7 @@ class _Sort:
         self.source, self.out = self.f.arrays
         self.by_index = step.op == "argsort"
         self.outer, self.n, self.inner = self.f.around(attrs["axis"])
-        self.length = self.f.dim(self.n)
+        self.length = self.pitch = self.f.dim(self.n)
         self.function = sort_symbol(step.op, self.source.dtype, attrs["stable"])
         if self.function not in symbols():
             self.function, text, declares = merge_sort(self.source.dtype, self.by_index, target)
@@ -49,7 +49,9 @@ class _Sort:
                 begin = row.i * self.length
                 self._sort(self.source.at(begin), self.out.at(begin))
             return self.f.code(self.outer, cost)
-        memory = [self.f.scratch(self.length * TOGETHER, a.dtype)
+        # neighbouring rows of scratch memory begin in different lines of a cache
+        self.pitch = self.length + 64 // self.source.dtype.itemsize
+        memory = [self.f.scratch(self.pitch * TOGETHER, a.dtype)
                   for a in (self.source, *((self.out,) if self.by_index else ()))]
         self.f.columns(self.inner, TOGETHER, lambda *run: self._run(memory, *run))
         self.f.release(memory)
@@ -77,15 +79,15 @@ class _Sort:
         size = self.f.dim(self.inner)
         begin = block * self.length * size + column
         with _each(e, self.length, width) as (i, j):
-            keys.copy(j * self.length + i, self.source.at(begin + i * size), j)
+            keys.copy(j * self.pitch + i, self.source.at(begin + i * size), j)
         with e.loop(0, width, stem="column") as loop:
-            row = loop.i * self.length
+            row = loop.i * self.pitch
             if self.by_index:
                 self._sort(keys.at(row), rows.at(row))
             else:
                 self._call(keys.at(row).address)
         with _each(e, self.length, width) as (i, j):
-            self.out.copy(begin + i * size + j, rows, j * self.length + i)
+            self.out.copy(begin + i * size + j, rows, j * self.pitch + i)
 
 
 def _count_up(f: Frame, out: Elements, n: Val) -> None:

@@ -184,6 +184,15 @@ def test_index_out_of_bounds(axis, index, message):
         run_program(build_program(graph, TARGET), [x, i])
 
 
+def test_negative_exponents():
+    graph = build(lambda b: b.pow(b.x("x", 3, dtype="i32"), b.x("y", 3, dtype="i32")))
+    program = build_program(graph, TARGET)
+    x = np.array([2, 3, 4], np.int32)
+    assert run_program(program, [x, x])[0].tolist() == [4, 27, 256]
+    with pytest.raises(ValueError, match="Integers to negative integer powers are not allowed"):
+        run_program(program, [x, -x])
+
+
 def test_indices_under_a_guard_are_not_checked():
     def make(b: Make):
         x, y = b.x("x", 5, dtype="f64"), b.x("y", 5, dtype="f64")
