@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NoReturn
 
 from weft.compiler.errors import VerifyError, WeftError
 from weft.compiler.ir import Graph, Node, is_scalar_constant
-from weft.compiler.types import Size, TupleType, Type
+from weft.compiler.types import Size, TupleType
 
 __all__ = ["verify"]
 
@@ -77,10 +76,10 @@ def _check_node(graph: Graph, node: Node, after: str | None) -> None:
     if type != node.type:
         _fail(graph, f"%{node.name} has type {node.type}, its op {node.opname} gives {type}",
               after, node)
-    symbols = _symbols(type) - set(graph.symbols) if not _static(type) else None
-    if symbols:
-        _fail(graph, f"%{node.name} has the unknown size {min(symbols)} in its type {type}",
-              after, node)
+    for t in type.elements if isinstance(type, TupleType) else (type,):
+        for d in t.shape:
+            if isinstance(d, Size) and not d.symbols.issubset(graph.symbols):
+                _fail(graph, f"%{node.name} has an unknown size in its type {type}", after, node)
     for value in node.attrs.values():
         if isinstance(value, Graph):
             verify(value, after)
@@ -90,16 +89,6 @@ def _undefined(graph: Graph, node: Node, operand: Node, after: str | None) -> No
     if operand in graph.nodes:
         _fail(graph, f"%{node.name} uses %{operand.name} before it is defined", after, node)
     _fail(graph, f"%{node.name} uses %{operand.name}, which is not in the graph", after, node)
-
-
-def _static(type: Type) -> bool:
-    return all(t.is_static for t in type.elements) if isinstance(type, TupleType) \
-        else type.is_static
-
-
-def _symbols(type: Type) -> set[str]:
-    types: Iterable[Type] = type.elements if isinstance(type, TupleType) else (type,)
-    return {s for t in types for d in t.shape if isinstance(d, Size) for s in d.symbols}  # type: ignore[union-attr]
 
 
 def _fail(graph: Graph, what: str, after: str | None, node: Node | None = None) -> NoReturn:

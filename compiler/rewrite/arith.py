@@ -13,7 +13,14 @@ import numpy as np
 from weft.compiler.ir import Node
 from weft.compiler.ops.elementwise import KIND_LETTER
 from weft.compiler.rewrite.driver import Rewriter, Rule, rule
-from weft.compiler.rewrite.match import has_value, is_constant, is_op, same_bits, scalar_value
+from weft.compiler.rewrite.match import (
+    CONSTANT,
+    has_value,
+    is_constant,
+    is_op,
+    same_bits,
+    scalar_value,
+)
 
 __all__ = ["RULES"]
 
@@ -31,13 +38,13 @@ _COMMUTATIVE = ("add", "mul", "eq", "ne", "and", "or", "xor", "gcd", "lcm")
 _FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
 
 
-@rule(RULES, "c ∘ x → x ∘ c, for commutative ∘ and constant c", *_COMMUTATIVE)
+@rule(RULES, "c ∘ x → x ∘ c, for commutative ∘ and constant c", *_COMMUTATIVE, on=CONSTANT)
 def _constant_right(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     return b.replace(n, (y, x)) if is_constant(x) and not is_constant(y) else None
 
 
-@rule(RULES, "c < x → x > c", *_FLIPPED)
+@rule(RULES, "c < x → x > c", *_FLIPPED, on=CONSTANT)
 def _compare_constant_right(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     if is_constant(x) and not is_constant(y):
@@ -95,7 +102,7 @@ def _neutral(op: str, letters: str, c: Any, law: str) -> Rule:
     def apply(n: Node, b: Rewriter) -> Node | None:
         x, y = n.inputs
         return b.like(n, x) if letter(n) in letters and has_value(y, c) else None
-    return Rule(f"{op}_neutral_{letters}", law, (op,), apply)
+    return Rule(f"{op}_neutral_{letters}", law, (op,), apply, on=CONSTANT)
 
 
 def _absorbing(op: str, letters: str, c: Any, value: Any, law: str) -> Rule:
@@ -103,7 +110,8 @@ def _absorbing(op: str, letters: str, c: Any, value: Any, law: str) -> Rule:
         if letter(n) in letters and has_value(n.inputs[1], c):
             return b.fill(n, value)
         return None
-    return Rule(f"{op}_{c}_{letters}".lower().replace("-", "minus_"), law, (op,), apply)
+    name = f"{op}_{c}_{letters}".lower().replace("-", "minus_")
+    return Rule(name, law, (op,), apply, on=CONSTANT)
 
 
 RULES += [_neutral(*row) for row in _NEUTRAL]
@@ -130,20 +138,20 @@ def _same(op: str, letters: str, value: Any = None) -> Rule:
             return None
         return x if value is None else b.fill(n, value)
     result = "x" if value is None else str(value).lower()
-    return Rule(f"{op}_same_{letters}", f"{op}(x, x) → {result}", (op,), apply)
+    return Rule(f"{op}_same_{letters}", f"{op}(x, x) → {result}", (op,), apply, on=("=",))
 
 
 RULES += [_same(*row) for row in _SAME_GIVES_IT]
 RULES += [_same(*row) for row in _SAME_GIVES]
 
 
-@rule(RULES, "x != x → is_nan(x), for floats", "ne")
+@rule(RULES, "x != x → is_nan(x), for floats", "ne", on=("=",))
 def _ne_same(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     return b.add("is_nan", x) if x is y and x.dtype.is_inexact else None
 
 
-@rule(RULES, "x == x → not(is_nan(x)), for floats", "eq")
+@rule(RULES, "x == x → not(is_nan(x)), for floats", "eq", on=("=",))
 def _eq_same(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     return b.add("not", b.add("is_nan", x)) if x is y and x.dtype.is_inexact else None
@@ -168,7 +176,7 @@ def _undo(op: str) -> Rule:
     def apply(n: Node, b: Rewriter) -> Node | None:
         (x,) = n.inputs
         return x.inputs[0] if is_op(x, op) else None
-    return Rule(f"{op}_{op}", f"{op}({op}(x)) → x", (op,), apply)
+    return Rule(f"{op}_{op}", f"{op}({op}(x)) → x", (op,), apply, on=(op,))
 
 
 def _outer(op: str, inner: tuple[str, ...], letters: str) -> Rule:
@@ -181,21 +189,22 @@ def _outer(op: str, inner: tuple[str, ...], letters: str) -> Rule:
             return None  # negation wraps, and changes the magnitude
         return b.add(op, x.inputs[0], *rest)
     return Rule(f"{op}_of_{'_'.join(inner)}_{letters}", f"{op}(g(x)) → {op}(x) for g "
-                f"{', '.join(inner)}", (op,), apply)
+                f"{', '.join(inner)}", (op,), apply, on=inner)
 
 
 RULES += [_undo(op) for op in _UNDO]
 RULES += [_outer(*row) for row in _OUTER]
 
 
-@rule(RULES, "floor(ceil(x)) → ceil(x), for any two roundings", *_ROUNDINGS)
+@rule(RULES, "floor(ceil(x)) → ceil(x), for any two roundings", *_ROUNDINGS,
+      on=(*_ROUNDINGS, "convert"))
 def _round_rounded(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     whole = is_op(x, *_ROUNDINGS) or (is_op(x, "convert") and letter(x.inputs[0]) in "bi")
     return x if whole else None
 
 
-@rule(RULES, "sign(sign(x)) → sign(x)", "sign")
+@rule(RULES, "sign(sign(x)) → sign(x)", "sign", on=("sign",))
 def _sign_sign(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     return x if is_op(x, "sign") and letter(x) != "c" else None
@@ -210,20 +219,20 @@ def _abs_not_negative(n: Node, b: Rewriter) -> Node | None:
     return x if square or (is_op(x, "exp", "exp2", "cosh") and letter(x) == "f") else None
 
 
-@rule(RULES, "real(complex(a, b)) → a, imag(complex(a, b)) → b", "real", "imag")
+@rule(RULES, "real(complex(a, b)) → a, imag(complex(a, b)) → b", "real", "imag", on=("complex",))
 def _part_of_complex(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     part = x.inputs[n.opname == "imag"] if is_op(x, "complex") else n
     return b.like(n, b.convert(part, n.dtype)) if part is not n else None
 
 
-@rule(RULES, "imag(conj(z)) → -imag(z)", "imag")
+@rule(RULES, "imag(conj(z)) → -imag(z)", "imag", on=("conj",))
 def _imag_conj(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     return b.add("neg", b.add("imag", x.inputs[0])) if is_op(x, "conj") else None
 
 
-@rule(RULES, "complex(real(z), imag(z)) → z", "complex")
+@rule(RULES, "complex(real(z), imag(z)) → z", "complex", on=("real",))
 def _complex_of_parts(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     same = is_op(x, "real") and is_op(y, "imag") and x.inputs[0] is y.inputs[0]
@@ -235,7 +244,7 @@ def _conj_real(n: Node, b: Rewriter) -> Node | None:
     return n.inputs[0] if letter(n) == "f" else None
 
 
-@rule(RULES, "real(convert(x)) → convert(x), for real x", "real")
+@rule(RULES, "real(convert(x)) → convert(x), for real x", "real", on=("convert",))
 def _real_of_converted(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if is_op(x, "convert") and not x.inputs[0].dtype.is_complex:
@@ -245,7 +254,7 @@ def _real_of_converted(n: Node, b: Rewriter) -> Node | None:
 
 # --------------------------------------------------------------------------- signs
 
-@rule(RULES, "x + -y → x - y", "add")
+@rule(RULES, "x + -y → x - y", "add", on=("neg",))
 def _add_neg(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     if is_op(y, "neg"):
@@ -253,20 +262,20 @@ def _add_neg(n: Node, b: Rewriter) -> Node | None:
     return b.add("sub", y, x.inputs[0]) if is_op(x, "neg") else None
 
 
-@rule(RULES, "x - -y → x + y", "sub")
+@rule(RULES, "x - -y → x + y", "sub", on=("neg",))
 def _sub_neg(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     return b.add("add", x, y.inputs[0]) if is_op(y, "neg") else None
 
 
-@rule(RULES, "0 - x → -x, for integers; -0.0 - x → -x, for floats", "sub")
+@rule(RULES, "0 - x → -x, for integers; -0.0 - x → -x, for floats", "sub", on=CONSTANT)
 def _zero_minus(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     zero = {"i": 0, "f": -0.0, "c": complex(-0.0, -0.0)}[letter(n)]
     return b.like(n, b.add("neg", y)) if has_value(x, zero) else None
 
 
-@rule(RULES, "(-x) * (-y) → x * y, and so for /", "mul", "div")
+@rule(RULES, "(-x) * (-y) → x * y, and so for /", "mul", "div", on=("neg",))
 def _neg_times_neg(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     if is_op(x, "neg") and is_op(y, "neg") and (letter(n) in "if" or n.opname == "mul"):
@@ -274,7 +283,8 @@ def _neg_times_neg(n: Node, b: Rewriter) -> Node | None:
     return None
 
 
-@rule(RULES, "x * -1 → -x and x / -1 → -x", "mul", "div", "floor_divide")
+@rule(RULES, "x * -1 → -x and x / -1 → -x", "mul", "div", "floor_divide",
+      on=CONSTANT)
 def _times_minus_one(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     fits = n.dtype.kind == "int" or (letter(n) == "f" and n.opname != "floor_divide")
@@ -288,7 +298,7 @@ def negated(b: Rewriter, c: Node) -> Node:
         return b.like(c, b.constant(np.asarray(np.negative(value))))
 
 
-@rule(RULES, "(-x) * c → x * -c, and so for /", "mul", "div")
+@rule(RULES, "(-x) * c → x * -c, and so for /", "mul", "div", on=("neg",))
 def _neg_times_constant(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     if is_op(x, "neg") and letter(n) in "if" and scalar_value(c) is not None:
@@ -296,7 +306,7 @@ def _neg_times_constant(n: Node, b: Rewriter) -> Node | None:
     return None
 
 
-@rule(RULES, "-(x * c) → x * -c, -(x / c) → x / -c, -(c / x) → -c / x", "neg")
+@rule(RULES, "-(x * c) → x * -c, -(x / c) → x / -c, -(c / x) → -c / x", "neg", on=("mul", "div"))
 def _neg_of_product(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "mul", "div") or letter(n) not in "if" or not b.used_once(x):
@@ -307,7 +317,8 @@ def _neg_of_product(n: Node, b: Rewriter) -> Node | None:
     return b.add(x.opname, negated(b, p), q) if scalar_value(p) is not None else None
 
 
-@rule(RULES, "-(x - y) → y - x, for integers (for floats the sign of zero would change)", "neg")
+@rule(RULES, "-(x - y) → y - x, for integers (for floats the sign of zero would change)", "neg",
+      on=("sub",))
 def _neg_of_difference(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if is_op(x, "sub") and letter(n) == "i" and b.used_once(x):
@@ -315,14 +326,15 @@ def _neg_of_difference(n: Node, b: Rewriter) -> Node | None:
     return None
 
 
-@rule(RULES, "|x| * |x| → x * x", "mul")
+@rule(RULES, "|x| * |x| → x * x", "mul", on=("abs",))
 def _square_of_abs(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     real = is_op(x, "abs") and letter(x.inputs[0]) in "if"
     return b.add("mul", x.inputs[0], x.inputs[0]) if x is y and real else None
 
 
-@rule(RULES, "copysign(x, c) → |x| for positive c, -|x| for negative c", "copysign")
+@rule(RULES, "copysign(x, c) → |x| for positive c, -|x| for negative c", "copysign",
+      on=CONSTANT)
 def _copysign_constant(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     c = scalar_value(y)
@@ -334,7 +346,7 @@ def _copysign_constant(n: Node, b: Rewriter) -> Node | None:
 
 # --------------------------------------------------------------------------- cheaper forms
 
-@rule(RULES, "x / 2**k → x * 2**-k", "div")
+@rule(RULES, "x / 2**k → x * 2**-k", "div", on=CONSTANT)
 def _divide_by_power_of_two(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     c = scalar_value(y)
@@ -354,7 +366,7 @@ def _tiny(n: Node) -> float:
 
 
 @rule(RULES, "x ** 2 → x * x, up to x ** 4, and x ** -1 → 1 / x (within 2 ULP of pow; NumPy's own "
-      "** squares and inverts so)", "pow", exact=False)
+      "** squares and inverts so)", "pow", on=CONSTANT, exact=False)
 def _small_power(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     c = scalar_value(y)
@@ -371,7 +383,7 @@ def _small_power(n: Node, b: Rewriter) -> Node | None:
 # --------------------------------------------------------------------------- limits
 
 @rule(RULES, "max(max(x, c), d) → max(x, max(c, d)), and so for min, fmax, fmin",
-      "maximum", "minimum", "fmax", "fmin")
+      "maximum", "minimum", "fmax", "fmin", on=CONSTANT)
 def _merge_limits(n: Node, b: Rewriter) -> Node | None:
     x, d = n.inputs
     if not is_op(x, n.opname) or letter(n) not in "if" or n.op is None:
@@ -386,7 +398,7 @@ def _merge_limits(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "max(x, smallest) → x, max(x, largest) → largest, for integers; and so for min",
-      "maximum", "minimum", "fmax", "fmin")
+      "maximum", "minimum", "fmax", "fmin", on=CONSTANT)
 def _integer_limit(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     v = scalar_value(c)

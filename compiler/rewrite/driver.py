@@ -25,15 +25,18 @@ class Rule:
     """One directional rewrite.
 
     `law` says what it does, as ``before → after``; `ops` are the ops that it is rooted at (``"*"``
-    for every op); `apply(node, rewriter)` returns the replacement or None. A rule is sound for
-    NaN, infinities and -0.0 unless it is `fast_math_only`, and keeps every bit unless `exact` is
-    false (then the result is as accurate, but may round otherwise).
+    for every op); `apply(node, rewriter)` returns the replacement or None. If `on` names ops, the
+    rule is tried only where an operand is of one of them (``"="``: where the first two operands
+    are one node), which saves asking. A rule is sound for NaN, infinities and -0.0 unless it is
+    `fast_math_only`, and keeps every bit unless `exact` is false (then the result is as accurate,
+    but may round otherwise).
     """
 
     name: str
     law: str
     ops: tuple[str, ...]
     apply: Apply
+    on: tuple[str, ...] = ()
     fast_math_only: bool = False
     exact: bool = True
 
@@ -41,42 +44,57 @@ class Rule:
         return f"<rule {self.name}: {self.law}>"
 
 
-def rule(collection: list[Rule], law: str, *ops: str, fast: bool = False,
-         exact: bool = True) -> Callable[[Apply], Apply]:
+def rule(collection: list[Rule], law: str, *ops: str, on: tuple[str, ...] = (),
+         fast: bool = False, exact: bool = True) -> Callable[[Apply], Apply]:
     """Decorator: add the function as a rule rooted at `ops` to the collection.
 
     >>> rules = []
-    >>> @rule(rules, "neg(neg(x)) → x", "neg")
+    >>> @rule(rules, "neg(neg(x)) → x", "neg", on=("neg",))
     ... def neg_neg(node, b):
-    ...     return node.inputs[0].inputs[0] if node.inputs[0].opname == "neg" else None
+    ...     return node.inputs[0].inputs[0]
     >>> rules
     [<rule neg_neg: neg(neg(x)) → x>]
     """
     def add(apply: Apply) -> Apply:
         name = getattr(apply, "__name__", "rule").strip("_")
-        collection.append(Rule(name, law, ops, apply, fast, exact))
+        collection.append(Rule(name, law, ops, apply, on, fast, exact))
         return apply
     return add
 
 
 class RuleTable:
-    """Rules ordered for lookup by op.
+    """Rules indexed by a node's op and its operands' ops.
 
-    `for_op(name)` gives those rooted at an op, in the order given; ``"*"`` rules come first.
+    `for_node(node)` gives those worth trying, in the order given; ``"*"`` rules come first.
     """
 
     def __init__(self, rules: Iterable[Rule], fast_math: bool = False) -> None:
-        self.rules = tuple(r for r in rules if fast_math or not r.fast_math_only)
-        self._any = tuple(r for r in self.rules if "*" in r.ops)
-        self._table: dict[str, tuple[Rule, ...]] = {}
+        chosen = tuple(r for r in rules if fast_math or not r.fast_math_only)
+        self.rules = tuple(sorted(chosen, key=lambda r: "*" not in r.ops))
+        self._table: dict[tuple[str, ...], tuple[Rule, ...]] = {}
 
-    def for_op(self, name: str) -> tuple[Rule, ...]:
-        """The rules to try on a node of this op."""
-        found = self._table.get(name)
+    def for_node(self, node: Node) -> tuple[Rule, ...]:
+        """The rules to try on a node."""
+        key = _key(node)
+        found = self._table.get(key)
         if found is None:
-            found = self._any + tuple(r for r in self.rules if name in r.ops)
-            self._table[name] = found
+            has = frozenset(key[1:])
+            found = tuple(r for r in self.rules if (key[0] in r.ops or "*" in r.ops)
+                          and (not r.on or not has.isdisjoint(r.on)))
+            self._table[key] = found
         return found
+
+
+def _key(node: Node) -> tuple[str, ...]:
+    """The node's op, its operands' ops, and whether the first two operands are one."""
+    inputs = node.inputs
+    names = [node.opname, *[i.op.name if i.op is not None else "parameter" for i in inputs]]
+    if len(inputs) > 1:
+        if inputs[0] is inputs[1]:
+            names.append("=")
+        if len(inputs) > 3:  # operands without end: which ops, not in which order
+            names[1:] = sorted(set(names[1:]))
+    return tuple(names)
 
 
 _MAX_NESTING = 40        # how deep rules may build on what rules build
@@ -144,25 +162,21 @@ class Rewriter(Builder):
     def simplify(self, node: Node) -> Node:
         """What the rules make of a node whose inputs are final; appended to the graph."""
         if self._nesting < _MAX_NESTING and self._fuel > 0:
-            assert node.op is not None
-            for candidate in self.table.for_op(node.op.name):
-                out = self._apply(candidate, node)
-                if out is not None:
+            for candidate in self.table.for_node(node):
+                self._nesting += 1
+                out = candidate.apply(node, self)
+                self._nesting -= 1
+                if out is not None and out is not node:
+                    self._note(candidate, node, out)
                     return out
         self.nodes.append(node)
         return node
 
-    def _apply(self, candidate: Rule, node: Node) -> Node | None:
-        self._nesting += 1
-        out = candidate.apply(node, self)
-        self._nesting -= 1
-        if out is None or out is node:
-            return None
+    def _note(self, applied: Rule, node: Node, out: Node) -> None:
         assert out.type == node.type, (
-            f"rule {candidate.name} turned {node.opname} : {node.type} into {out.type}")
+            f"rule {applied.name} turned {node.opname} : {node.type} into {out.type}")
         self._fuel -= 1
-        self.fired.append(candidate.name)
-        return out
+        self.fired.append(applied.name)
 
     def run(self) -> Graph:
         """The rewritten graph; the input itself if nothing changed."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from weft.compiler.ir import Node
 from weft.compiler.rewrite.driver import Rewriter, Rule
-from weft.compiler.rewrite.match import is_op, scalar_value
+from weft.compiler.rewrite.match import CONSTANT, is_op, scalar_value
 from weft.compiler.types import TensorType
 
 __all__ = ["fold_rules"]
@@ -23,7 +23,7 @@ def fold_rules(max_elements: int) -> list[Rule]:
         if not n.inputs or n.kind not in _FOLDED_KINDS:
             return None
         for i in n.inputs:
-            if i.op is None or i.op.name not in ("constant", "broadcast_in_dim"):
+            if i.op is None or i.op.name not in CONSTANT:
                 return None
         if n.kind == "elementwise":
             uniform = _uniform(n, b)
@@ -31,7 +31,7 @@ def fold_rules(max_elements: int) -> list[Rule]:
                 return uniform
         return _computed(n, b, max_elements)
 
-    return [Rule("fold", "op(constants) → constant", ("*",), fold)]
+    return [Rule("fold", "op(constants) → constant", ("*",), fold, on=CONSTANT)]
 
 
 def _uniform(n: Node, b: Rewriter) -> Node | None:

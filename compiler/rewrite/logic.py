@@ -8,6 +8,7 @@ from weft.compiler.ir import Node
 from weft.compiler.rewrite.arith import letter, negated
 from weft.compiler.rewrite.driver import Rewriter, Rule, rule
 from weft.compiler.rewrite.match import (
+    CONSTANT,
     has_value,
     is_op,
     keeps_values,
@@ -24,7 +25,7 @@ RULES: list[Rule] = []
 
 # --------------------------------------------------------------------------- integers
 
-@rule(RULES, "x - c → x + -c, for integers", "sub")
+@rule(RULES, "x - c → x + -c, for integers", "sub", on=CONSTANT)
 def _sub_constant(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     if letter(n) == "i" and scalar_value(c) is not None:
@@ -32,7 +33,8 @@ def _sub_constant(n: Node, b: Rewriter) -> Node | None:
     return None
 
 
-@rule(RULES, "(x ∘ c) ∘ d → x ∘ (c ∘ d), for integers and bool", "add", "mul", "and", "or", "xor")
+@rule(RULES, "(x ∘ c) ∘ d → x ∘ (c ∘ d), for integers and bool", "add", "mul", "and", "or", "xor",
+      on=CONSTANT)
 def _merge_constants(n: Node, b: Rewriter) -> Node | None:
     x, d = n.inputs
     if not is_op(x, n.opname) or letter(n) not in "bi" or n.op is None:
@@ -46,14 +48,14 @@ def _merge_constants(n: Node, b: Rewriter) -> Node | None:
     return b.like(n, b.add(n.opname, x, merged))
 
 
-@rule(RULES, "x // 2**k → x >> k, for integers", "floor_divide")
+@rule(RULES, "x // 2**k → x >> k, for integers", "floor_divide", on=CONSTANT)
 def _divide_by_shift(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     k = power_of_two(scalar_value(c)) if letter(n) == "i" and scalar_value(c) is not None else None
     return b.like(n, b.add("shift_right", x, b.scalar(k, n.dtype))) if k else None
 
 
-@rule(RULES, "x % 2**k → x & (2**k - 1), for integers", "remainder")
+@rule(RULES, "x % 2**k → x & (2**k - 1), for integers", "remainder", on=CONSTANT)
 def _remainder_by_mask(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     value = scalar_value(c)
@@ -61,7 +63,7 @@ def _remainder_by_mask(n: Node, b: Rewriter) -> Node | None:
     return b.like(n, b.add("and", x, b.scalar(int(value) - 1, n.dtype))) if k else None
 
 
-@rule(RULES, "x >= 0 → true, x < 0 → false, for unsigned x", "ge", "lt")
+@rule(RULES, "x >= 0 → true, x < 0 → false, for unsigned x", "ge", "lt", on=CONSTANT)
 def _unsigned_sign(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     return b.fill(n, n.opname == "ge") if x.dtype.kind == "uint" and has_value(c, 0) else None
@@ -69,14 +71,14 @@ def _unsigned_sign(n: Node, b: Rewriter) -> Node | None:
 
 # --------------------------------------------------------------------------- bits and masks
 
-@rule(RULES, "x ^ ~0 → not(x)", "xor")
+@rule(RULES, "x ^ ~0 → not(x)", "xor", on=CONSTANT)
 def _xor_ones(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     ones = True if letter(n) == "b" else -1
     return b.like(n, b.add("not", x)) if has_value(c, ones) else None
 
 
-@rule(RULES, "x & not(x) → 0, x | not(x) → ~0, x ^ not(x) → ~0", "and", "or", "xor")
+@rule(RULES, "x & not(x) → 0, x | not(x) → ~0, x ^ not(x) → ~0", "and", "or", "xor", on=("not",))
 def _complement(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     if (is_op(y, "not") and y.inputs[0] is x) or (is_op(x, "not") and x.inputs[0] is y):
@@ -87,7 +89,8 @@ def _complement(n: Node, b: Rewriter) -> Node | None:
 _ABSORBED = {"and": ("or", "and"), "or": ("and", "or")}
 
 
-@rule(RULES, "x & (x | y) → x, x & (x & y) → x & y; and so with & and | exchanged", "and", "or")
+@rule(RULES, "x & (x | y) → x, x & (x & y) → x & y; and so with & and | exchanged", "and", "or",
+      on=("and", "or"))
 def _absorption(n: Node, b: Rewriter) -> Node | None:
     for x, y in (n.inputs, n.inputs[::-1]):
         dual, same = _ABSORBED[n.opname]
@@ -99,7 +102,8 @@ def _absorption(n: Node, b: Rewriter) -> Node | None:
 _OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
 
 
-@rule(RULES, "not(x == y) → x != y; not(x < y) → x >= y, for integers only (NaN)", "not")
+@rule(RULES, "not(x == y) → x != y; not(x < y) → x >= y, for integers only (NaN)", "not",
+      on=("eq", "ne", "lt", "le", "gt", "ge"))
 def _not_compare(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if x.opname in _OPPOSITE and (x.opname in ("eq", "ne") or letter(x.inputs[0]) in "bi"):
@@ -107,7 +111,8 @@ def _not_compare(n: Node, b: Rewriter) -> Node | None:
     return None
 
 
-@rule(RULES, "x == true → x, x == false → not(x), for bool; and so for !=", "eq", "ne")
+@rule(RULES, "x == true → x, x == false → not(x), for bool; and so for !=", "eq", "ne",
+      on=CONSTANT)
 def _compare_bool(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     if letter(x) != "b" or scalar_value(c) is None:
@@ -116,7 +121,8 @@ def _compare_bool(n: Node, b: Rewriter) -> Node | None:
     return b.like(n, x if keep else b.add("not", x))
 
 
-@rule(RULES, "convert(mask) != 0 → mask, convert(mask) == 0 → not(mask)", "ne", "eq")
+@rule(RULES, "convert(mask) != 0 → mask, convert(mask) == 0 → not(mask)", "ne", "eq",
+      on=("convert",))
 def _compare_converted_mask(n: Node, b: Rewriter) -> Node | None:
     x, c = n.inputs
     value = scalar_value(c)
@@ -126,7 +132,7 @@ def _compare_converted_mask(n: Node, b: Rewriter) -> Node | None:
     return b.like(n, mask if n.opname == "ne" else b.add("not", mask))
 
 
-@rule(RULES, "is_nan(convert(x)) → false, for integer x", "is_nan")
+@rule(RULES, "is_nan(convert(x)) → false, for integer x", "is_nan", on=("convert",))
 def _integer_is_no_nan(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     integer = is_op(x, "convert") and letter(x.inputs[0]) in "bi"
@@ -144,21 +150,21 @@ def _select_same(n: Node, b: Rewriter) -> Node | None:
     return b.like(n, x) if equal and x.shape in ((), n.shape) else None
 
 
-@rule(RULES, "select(true, a, b) → a, select(false, a, b) → b", "select")
+@rule(RULES, "select(true, a, b) → a, select(false, a, b) → b", "select", on=CONSTANT)
 def _select_known(n: Node, b: Rewriter) -> Node | None:
     m, x, y = n.inputs
     value = scalar_value(m)
     return b.like(n, x if value else y) if value is not None else None
 
 
-@rule(RULES, "select(not(m), a, b) → select(m, b, a)", "select")
+@rule(RULES, "select(not(m), a, b) → select(m, b, a)", "select", on=("not",))
 def _select_not(n: Node, b: Rewriter) -> Node | None:
     m, x, y = n.inputs
     return b.add("select", m.inputs[0], y, x) if is_op(m, "not") else None
 
 
 @rule(RULES, "select(m, true, false) → m, select(m, a, false) → m & a, select(m, true, b) → m | b",
-      "select")
+      "select", on=CONSTANT)
 def _select_mask(n: Node, b: Rewriter) -> Node | None:
     m, x, y = n.inputs
     if letter(n) != "b":
@@ -171,7 +177,7 @@ def _select_mask(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "select(m, select(m, a, b), c) → select(m, a, c); select(m, a, select(m, b, c)) → "
-      "select(m, a, c)", "select")
+      "select(m, a, c)", "select", on=("select",))
 def _select_of_select(n: Node, b: Rewriter) -> Node | None:
     m, x, y = n.inputs
     a = x.inputs[1] if is_op(x, "select") and x.inputs[0] is m else x
@@ -187,7 +193,7 @@ def _convert_same(n: Node, b: Rewriter) -> Node | None:
     return x if x.dtype is n.dtype else None
 
 
-@rule(RULES, "bitcast(bitcast(x)) → bitcast(x)", "bitcast")
+@rule(RULES, "bitcast(bitcast(x)) → bitcast(x)", "bitcast", on=("bitcast",))
 def _bitcast_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     return b.add("bitcast", x.inputs[0], dtype=n.dtype) if is_op(x, "bitcast") else None
@@ -203,7 +209,8 @@ def _skips(src: DType, via: DType, dst: DType) -> bool:
     return not dst.is_integer or dst is src
 
 
-@rule(RULES, "convert(convert(x)) → convert(x), where the first loses nothing", "convert")
+@rule(RULES, "convert(convert(x)) → convert(x), where the first loses nothing", "convert",
+      on=("convert",))
 def _convert_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if is_op(x, "convert") and _skips(x.inputs[0].dtype, x.dtype, n.dtype):
@@ -232,7 +239,8 @@ def _narrowed(b: Rewriter, x: Node, dtype: DType) -> Node | None:
 
 
 @rule(RULES, "narrow(wide(x) ∘ wide(y)) → x ∘ y, where ∘ rounds the same: + - * / sqrt and signs "
-      "for floats, + - * and bits for integers", "convert")
+      "for floats, + - * and bits for integers", "convert",
+      on=(*_ROUNDED, *_SIGNS, *_WRAPPING))
 def _compute_narrow(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     src, dst = x.dtype, n.dtype
@@ -249,7 +257,7 @@ def _compute_narrow(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "wide(x) < wide(y) → x < y, where widening loses nothing; and so for all comparisons",
-      "eq", "ne", "lt", "le", "gt", "ge")
+      "eq", "ne", "lt", "le", "gt", "ge", on=("convert",))
 def _compare_narrow(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     if not is_op(x, "convert"):

@@ -11,9 +11,13 @@ from weft.compiler.ir import Node
 from weft.compiler.types import Dim, DType, Shape, numel
 
 __all__ = [
-    "has_value", "is_constant", "is_op", "keeps_values", "power_of_two", "reshape_groups",
-    "same_bits", "scalar_value", "unit_map", "without",
+    "CONSTANT", "has_value", "is_constant", "is_op", "keeps_values", "power_of_two",
+    "reshape_groups", "same_bits", "scalar_value", "unit_map", "without",
 ]
+
+
+CONSTANT = ("constant", "broadcast_in_dim")
+"""The ops of which a node may be that `scalar_value` knows: for the `on` of rules."""
 
 
 def is_op(node: Node, *names: str) -> bool:

@@ -20,7 +20,8 @@ RULES: list[Rule] = []
 _ELEMENTWISE = tuple(name for name, op in OPS.items() if op.kind == "elementwise")
 
 
-@rule(RULES, "x ∘ broadcast(s) → x ∘ s, for 0-d s: it stands for every element", *_ELEMENTWISE)
+@rule(RULES, "x ∘ broadcast(s) → x ∘ s, for 0-d s: it stands for every element", *_ELEMENTWISE,
+      on=("broadcast_in_dim",))
 def _scalar_operand(n: Node, b: Rewriter) -> Node | None:
     if n.shape == ():
         return None
@@ -49,7 +50,7 @@ def _narrow(b: Rewriter, x: Node, axes: list[int]) -> Node:
 
 
 @rule(RULES, "broadcast(x) ∘ broadcast(y) → broadcast(x ∘ y): compute before repeating",
-      *_ELEMENTWISE)
+      *_ELEMENTWISE, on=("broadcast_in_dim",))
 def _compute_before_repeating(n: Node, b: Rewriter) -> Node | None:
     used: set[int] = set()
     for i in n.inputs:
@@ -81,7 +82,7 @@ def _common(n: Node, b: Rewriter, op: str, attr: str) -> Node | None:
 
 
 @rule(RULES, "transpose(x) ∘ transpose(y) → transpose(x ∘ y); broadcasts are transposed back",
-      *_ELEMENTWISE)
+      *_ELEMENTWISE, on=("transpose",))
 def _sink_transpose(n: Node, b: Rewriter) -> Node | None:
     first = _common(n, b, "transpose", "perm")
     if first is None:
@@ -94,7 +95,7 @@ def _sink_transpose(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "reshape(x) ∘ reshape(y) → reshape(x ∘ y), from one shape to one shape",
-      *_ELEMENTWISE)
+      *_ELEMENTWISE, on=("reshape",))
 def _sink_reshape(n: Node, b: Rewriter) -> Node | None:
     first = _common(n, b, "reshape", "shape")
     if first is None or first.inputs[0].shape == () \
@@ -104,7 +105,7 @@ def _sink_reshape(n: Node, b: Rewriter) -> Node | None:
     return b.reshape(b.moved(n, inputs), n.shape)
 
 
-@rule(RULES, "reverse(x) ∘ reverse(y) → reverse(x ∘ y)", *_ELEMENTWISE)
+@rule(RULES, "reverse(x) ∘ reverse(y) → reverse(x ∘ y)", *_ELEMENTWISE, on=("reverse",))
 def _sink_reverse(n: Node, b: Rewriter) -> Node | None:
     first = _common(n, b, "reverse", "axes")
     if first is None:
@@ -115,7 +116,8 @@ def _sink_reverse(n: Node, b: Rewriter) -> Node | None:
     return b.add("reverse", b.moved(n, inputs), axes=axes)
 
 
-@rule(RULES, "slice(x ∘ y) → slice(x) ∘ slice(y): what is not taken is not computed", "slice")
+@rule(RULES, "slice(x ∘ y) → slice(x) ∘ slice(y): what is not taken is not computed", "slice",
+      on=_ELEMENTWISE)
 def _raise_slice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if x.kind != "elementwise" or not b.used_once(x):
@@ -124,7 +126,7 @@ def _raise_slice(n: Node, b: Rewriter) -> Node | None:
     return b.moved(x, inputs)
 
 
-@rule(RULES, "slice(transpose(x)) → transpose(slice(x))", "slice")
+@rule(RULES, "slice(transpose(x)) → transpose(slice(x))", "slice", on=("transpose",))
 def _slice_of_transpose(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "transpose"):

@@ -42,7 +42,8 @@ def _reduce_nothing(n: Node, b: Rewriter) -> Node | None:
     return b.fill(n, _EMPTY[n.opname]) if 0 in x.shape and 0 not in n.shape else None
 
 
-@rule(RULES, "max(max(x)) → max(x) over both axes; and so for min, and, or", *_ANY_ORDER)
+@rule(RULES, "max(max(x)) → max(x) over both axes; and so for min, and, or", *_ANY_ORDER,
+      on=_ANY_ORDER)
 def _reduce_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, n.opname):
@@ -54,7 +55,7 @@ def _reduce_twice(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "max(broadcast(x)) over repeated axes → max(x) over the others; so for min, and, or",
-      *_ANY_ORDER)
+      *_ANY_ORDER, on=("broadcast_in_dim",))
 def _reduce_repeated(n: Node, b: Rewriter) -> Node | None:
     (x,), axes = n.inputs, n.attrs["axes"]
     if not is_op(x, "broadcast_in_dim"):
@@ -105,10 +106,10 @@ for _ops, _exact in ((_ANY_ORDER, True), (("reduce_sum", "reduce_prod"), False))
     _kind = "" if _exact else "sum_"
     RULES += [
         Rule(f"{_kind}reduce_of_transpose", "reduce(transpose(x)) → transpose(reduce(x))", _ops,
-             _reduce_of_transpose, exact=_exact),
+             _reduce_of_transpose, on=("transpose",), exact=_exact),
         Rule(f"{_kind}reduce_of_reshape", "reduce(reshape(x)) → reshape(reduce(x)), where each "
              "group of axes is reduced as a whole or not at all", _ops, _reduce_of_reshape,
-             exact=_exact),
+             on=("reshape",), exact=_exact),
     ]
 
 
@@ -142,7 +143,7 @@ def _absorbed(x: Node, contract: Sequence[int], batch: Sequence[int]
 
 
 @rule(RULES, "dot(transpose(x), y) → dot(x, y) over the axes as x names them; and so for y",
-      "dot_general", exact=False)
+      "dot_general", on=("transpose",), exact=False)
 def _dot_of_transpose(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     (cx, cy), (bx, by) = n.attrs["contract"], n.attrs["batch"]
@@ -155,7 +156,7 @@ def _dot_of_transpose(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "dot(x, broadcast(w)) batched over axes that w lacks → dot(x, w), not batched there",
-      "dot_general", exact=False)
+      "dot_general", on=("broadcast_in_dim",), exact=False)
 def _dot_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     (cx, cy), (bx, by) = n.attrs["contract"], n.attrs["batch"]
@@ -176,7 +177,7 @@ def _dot_of_broadcast(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "transpose(dot(x, y)) → dot(y, x), where it exchanges the two groups of free axes",
-      "transpose", exact=False)
+      "transpose", on=("dot_general",), exact=False)
 def _transpose_of_dot(n: Node, b: Rewriter) -> Node | None:
     (x,), perm = n.inputs, n.attrs["perm"]
     if not is_op(x, "dot_general") or not b.used_once(x):

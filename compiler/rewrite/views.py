@@ -52,7 +52,7 @@ def _idle_pad(n: Node, b: Rewriter) -> Node | None:
 
 # --------------------------------------------------------------------------- chains
 
-@rule(RULES, "transpose(transpose(x)) → transpose(x)", "transpose")
+@rule(RULES, "transpose(transpose(x)) → transpose(x)", "transpose", on=("transpose",))
 def _transpose_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "transpose"):
@@ -61,13 +61,14 @@ def _transpose_twice(n: Node, b: Rewriter) -> Node | None:
     return b.add("transpose", x.inputs[0], perm=tuple(inner[p] for p in n.attrs["perm"]))
 
 
-@rule(RULES, "reshape(reshape(x)) → reshape(x)", "reshape")
+@rule(RULES, "reshape(reshape(x)) → reshape(x)", "reshape", on=("reshape",))
 def _reshape_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     return b.reshape(x.inputs[0], n.shape) if is_op(x, "reshape") else None
 
 
-@rule(RULES, "reverse(reverse(x)) → reverse(x) over the axes reversed once", "reverse")
+@rule(RULES, "reverse(reverse(x)) → reverse(x) over the axes reversed once", "reverse",
+      on=("reverse",))
 def _reverse_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "reverse"):
@@ -76,7 +77,8 @@ def _reverse_twice(n: Node, b: Rewriter) -> Node | None:
     return b.add("reverse", x.inputs[0], axes=axes) if axes else x.inputs[0]
 
 
-@rule(RULES, "broadcast(broadcast(x)) → broadcast(x)", "broadcast_in_dim")
+@rule(RULES, "broadcast(broadcast(x)) → broadcast(x)", "broadcast_in_dim",
+      on=("broadcast_in_dim",))
 def _broadcast_twice(n: Node, b: Rewriter) -> Node | None:
     (x,), dims = n.inputs, n.attrs["dims"]
     if not is_op(x, "broadcast_in_dim"):
@@ -88,7 +90,7 @@ def _static(*bounds: Any) -> bool:
     return all(isinstance(v, int) for bound in bounds for v in bound)
 
 
-@rule(RULES, "slice(slice(x)) → slice(x)", "slice")
+@rule(RULES, "slice(slice(x)) → slice(x)", "slice", on=("slice",))
 def _slice_twice(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "slice") or not _static(x.shape, n.shape, x.attrs["start"], n.attrs["start"]):
@@ -103,7 +105,7 @@ def _slice_twice(n: Node, b: Rewriter) -> Node | None:
                  stride=tuple(stride))
 
 
-@rule(RULES, "pad(pad(x, v), v) → pad(x, v)", "pad")
+@rule(RULES, "pad(pad(x, v), v) → pad(x, v)", "pad", on=("pad",))
 def _pad_twice(n: Node, b: Rewriter) -> Node | None:
     x, v = n.inputs
     if not is_op(x, "pad"):
@@ -128,7 +130,8 @@ def _concatenate_flat(n: Node, b: Rewriter) -> Node | None:
     return b.add("concatenate", *parts, axis=axis)
 
 
-@rule(RULES, "slice(concatenate(x, y)) → slice(x), where nothing of y is taken", "slice")
+@rule(RULES, "slice(concatenate(x, y)) → slice(x), where nothing of y is taken", "slice",
+      on=("concatenate",))
 def _slice_of_concatenate(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "concatenate") or not _static(x.shape, n.shape) or 0 in n.shape:
@@ -164,7 +167,7 @@ def _reshape_of_scalar(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "broadcast(reshape(x)) → broadcast(x), where the reshape inserts unit axes: "
-      "[N] → [N, 1] → [N, M] becomes [N] → [N, M]", "broadcast_in_dim")
+      "[N] → [N, 1] → [N, M] becomes [N] → [N, M]", "broadcast_in_dim", on=("reshape",))
 def _broadcast_of_reshape(n: Node, b: Rewriter) -> Node | None:
     (x,), dims = n.inputs, n.attrs["dims"]
     if not is_op(x, "reshape"):
@@ -187,7 +190,7 @@ def _broadcast_of_reshape(n: Node, b: Rewriter) -> Node | None:
 
 
 @rule(RULES, "reshape(broadcast(x)) → broadcast(reshape(x)), where it adds and drops unit axes",
-      "reshape")
+      "reshape", on=("broadcast_in_dim",))
 def _reshape_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "broadcast_in_dim"):
@@ -203,7 +206,8 @@ def _reshape_of_broadcast(n: Node, b: Rewriter) -> Node | None:
 
 # --------------------------------------------------------------------------- views of broadcasts
 
-@rule(RULES, "transpose(broadcast(x)) → broadcast(transpose(x))", "transpose")
+@rule(RULES, "transpose(broadcast(x)) → broadcast(transpose(x))", "transpose",
+      on=("broadcast_in_dim",))
 def _transpose_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     (x,), perm = n.inputs, n.attrs["perm"]
     if not is_op(x, "broadcast_in_dim"):
@@ -216,7 +220,7 @@ def _transpose_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     return b.broadcast(inner, n.shape, sorted(target))
 
 
-@rule(RULES, "slice(broadcast(x)) → broadcast(slice(x))", "slice")
+@rule(RULES, "slice(broadcast(x)) → broadcast(slice(x))", "slice", on=("broadcast_in_dim",))
 def _slice_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "broadcast_in_dim") or not _static(n.shape, x.shape) or 0 in n.shape:
@@ -230,7 +234,8 @@ def _slice_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     return b.broadcast(inner, n.shape, dims)
 
 
-@rule(RULES, "reverse(broadcast(x)) → broadcast(reverse(x)) over the axes that x has", "reverse")
+@rule(RULES, "reverse(broadcast(x)) → broadcast(reverse(x)) over the axes that x has", "reverse",
+      on=("broadcast_in_dim",))
 def _reverse_of_broadcast(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "broadcast_in_dim"):
@@ -264,7 +269,7 @@ def _nothing(n: Node, b: Rewriter) -> Node | None:
     return b.broadcast(b.scalar(0, n.dtype), n.shape)
 
 
-@rule(RULES, "convert(iota) → iota, of the other type", "convert")
+@rule(RULES, "convert(iota) → iota, of the other type", "convert", on=("iota",))
 def _convert_iota(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if is_op(x, "iota") and x.dtype.name == "i64" and n.dtype.kind != "bool":
@@ -272,7 +277,7 @@ def _convert_iota(n: Node, b: Rewriter) -> Node | None:
     return None
 
 
-@rule(RULES, "transpose(iota) → iota along the axis where it went", "transpose")
+@rule(RULES, "transpose(iota) → iota along the axis where it went", "transpose", on=("iota",))
 def _transpose_iota(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "iota"):
@@ -280,7 +285,7 @@ def _transpose_iota(n: Node, b: Rewriter) -> Node | None:
     return b.replace(x, (), shape=n.shape, axis=n.attrs["perm"].index(x.attrs["axis"]))
 
 
-@rule(RULES, "broadcast(iota) → iota of the whole shape", "broadcast_in_dim")
+@rule(RULES, "broadcast(iota) → iota of the whole shape", "broadcast_in_dim", on=("iota",))
 def _broadcast_iota(n: Node, b: Rewriter) -> Node | None:
     (x,) = n.inputs
     if not is_op(x, "iota"):

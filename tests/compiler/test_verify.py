@@ -56,7 +56,7 @@ NEG = _node("neg", X)
            []), ""),
     (Graph("f", [X], [_node("broadcast_in_dim", X, type=TensorType(
         (Size.symbol("B"), 2), DTYPES["f32"]), shape=(Size.symbol("B"), 2), dims=(1,))], []),
-     "%y has the unknown size B in its type f32[B, 2]"),
+     "%y has an unknown size in its type f32[B, 2]"),
 ])
 def test_broken_graphs_say(graph: Graph, message: str) -> None:
     if message:
