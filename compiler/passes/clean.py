@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from weft.compiler.ir import Graph, Node, attrs_key
 from weft.compiler.passes.base import Pass
+from weft.compiler.rewrite.arith import COMMUTATIVE
 from weft.compiler.rewrite.driver import live, map_nested, with_inputs
 from weft.compiler.target import Target
 
@@ -20,7 +21,10 @@ _COMPARED_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class EliminateCommon(Pass):
-    """Merges nodes of the same op, inputs and attributes: what is equal is computed once."""
+    """Merges nodes of the same op, inputs and attributes: what is equal is computed once.
+
+    The two inputs of a commutative op may stand in either order.
+    """
 
     name: ClassVar[str] = "eliminate-common"
 
@@ -46,15 +50,12 @@ class EliminateCommon(Pass):
 def _identity(node: Node) -> Hashable:
     """What makes two nodes equal. Large constants are equal only if they are one array."""
     if not node.attrs:
-        return (node.op, node.inputs)
+        either_way = node.op is not None and node.op.name in COMMUTATIVE
+        return (node.op, frozenset(node.inputs) if either_way else node.inputs)
     value = node.attrs.get("value")
     if isinstance(value, np.ndarray) and value.nbytes > _COMPARED_BYTES:
         return (node.op, id(value))
-    return (node.op, node.inputs, _attrs(node.attrs))
-
-
-def _attrs(attrs: Any) -> Hashable:
-    return attrs_key(attrs)
+    return (node.op, node.inputs, attrs_key(node.attrs))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from weft.compiler.rewrite.match import (
     scalar_value,
 )
 
-__all__ = ["RULES"]
+__all__ = ["COMMUTATIVE", "RULES", "letter", "negated"]
 
 RULES: list[Rule] = []
 
@@ -34,11 +34,12 @@ def letter(node: Node) -> str:
 
 # --------------------------------------------------------------------------- constants go right
 
-_COMMUTATIVE = ("add", "mul", "eq", "ne", "and", "or", "xor", "gcd", "lcm")
+COMMUTATIVE = ("add", "mul", "eq", "ne", "and", "or", "xor", "gcd", "lcm")
+"""Ops whose operands may change places, to the bit (of a maximum of two zeros that is not so)."""
 _FLIPPED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
 
 
-@rule(RULES, "c ∘ x → x ∘ c, for commutative ∘ and constant c", *_COMMUTATIVE, on=CONSTANT)
+@rule(RULES, "c ∘ x → x ∘ c, for commutative ∘ and constant c", *COMMUTATIVE, on=CONSTANT)
 def _constant_right(n: Node, b: Rewriter) -> Node | None:
     x, y = n.inputs
     return b.replace(n, (y, x)) if is_constant(x) and not is_constant(y) else None
