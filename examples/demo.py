@@ -97,7 +97,7 @@ def kernel_lines(kernels: Any) -> list[str]:
     out = []
     for number, kernel in enumerate(kernels, 1):
         ops = [op for op in kernel.ops if op not in ("broadcast_in_dim", "reshape", "transpose")]
-        shown = ", ".join(ops[:9]) + (f" and {len(ops) - 9} more" if len(ops) > 9 else "")
+        shown = ", ".join(ops[:8]) + (f" and {len(ops) - 8} more" if len(ops) > 8 else "")
         lines = sorted({o.line for o in kernel.origins})
         where = f"lines {lines[0]}-{lines[-1]}" if len(lines) > 1 else f"line {lines[0]}"
         out.append(f"kernel {number}: {shown}  ({where})")
@@ -122,7 +122,7 @@ def show(page: Page, title: str, function: Callable[..., Any], arguments: tuple[
                         f"passes → {len(kernels)} kernel{'s' * (len(kernels) > 1)}",
                         *kernel_lines(kernels)])
     times = ", ".join(f"{name} {seconds_text(s)}" for name, s in stage.times.items())
-    page.item("first call", [f"{seconds_text(first)}: {times}, the rest is the run"])
+    page.item("first call", [f"{seconds_text(first)}: {times}; the rest is the run"])
     right = function(*(a.astype(np.float64) for a in arguments))
     errors = [largest_error(r, right) for r in (mine, function(*arguments))]
     good = errors[0] <= 1.5 * errors[1] + 1e-6
@@ -146,9 +146,9 @@ def main() -> int:
     page = Page(options.plain or not sys.stdout.isatty() or "NO_COLOR" in os.environ)
     start = time.perf_counter()
     weft.jit(small_call)(np.zeros(1), np.zeros(1))
-    print(f"weft {weft.__version__} beside NumPy {np.__version__}, Python {sys.version.split()[0]}, "
-          f"{weft.get_num_threads()} threads.\nThe compiler was loaded, and a first function "
-          f"compiled, in {seconds_text(time.perf_counter() - start)}.")
+    loaded = seconds_text(time.perf_counter() - start)
+    print(f"weft {weft.__version__} beside NumPy {np.__version__}, with {weft.get_num_threads()} "
+          f"threads. The compiler was loaded in {loaded}.")
     if options.small:
         block, options_data = transformer_block.inputs(8, 16), black_scholes.inputs(1000)
     else:
@@ -158,7 +158,7 @@ def main() -> int:
                  graph=True),
             show(page, "Black-Scholes option prices", black_scholes.prices, options_data),
             show(page, "The cost of a call: x * y + y", small_call, four)]
-    print("\nMore: weft.explain(f, ...) in your code; python -m weft --help; python -m bench --list")
+    print("\nMore: weft.explain(f, ...) in code, python -m weft --help, python -m bench --list")
     return 0 if all(good) else 1
 
 
