@@ -162,7 +162,7 @@ class _Writer:
     # ---- one unit
 
     def _unit(self, unit: Val) -> None:
-        e, p, f = self.e, self.plan, self.form
+        p, f = self.plan, self.form
         column_blocks = ceil(f.columns / p.unit_columns)
         unit, column = self._divided(unit, column_blocks)
         unit, chunk = self._divided(unit, p.row_chunks)

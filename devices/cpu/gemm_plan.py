@@ -14,9 +14,14 @@ from weft.devices.cpu.gemm_micro import plane_type
 __all__ = ["Plan", "make_plan"]
 
 TILE_TURN = 1.3          # cycles of a tile's turn besides its loads and multiplications
+PACK_LINE = 4.0          # cycles to pack a cache line
+UNIT_CYCLES = 1000       # to begin a unit
+LINES_APART = 2000       # cycles lost by a streaming unit for every cut of its rows
+TILES_ROWS = 2048        # rows of a unit whose tiles are kept in memory between blocks of k
 STREAM_VECTORS = 8       # columns in vectors from which a vector times a matrix streams it
 BLOCK_BYTES = 8192       # of one row of a block of k
-PARALLEL_WORK = 1 << 20  # multiply-adds from which a second thread pays
+PARALLEL_WORK = 600_000  # multiply-adds from which a second thread pays
+PARALLEL_BYTES = 1 << 20 # of the right side from which it does
 ASSUMED_ROWS = 256       # rows where their number is symbolic
 
 
@@ -60,6 +65,20 @@ def _size(name: str) -> int:
     return DTYPES[name].itemsize
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """The tile and how operands are read, before the units are decided on."""
+
+    rows: int
+    vectors: int
+    width: int
+    depth: int
+    right: bool
+    left: str | None
+    streams: bool
+    parallel: bool
+
+
 class _Planner:
     def __init__(self, form: Form, target: Target) -> None:
         self.form = form
@@ -82,24 +101,37 @@ class _Planner:
         f = self.form
         if f.m is None and any(x.step(f.k) == 1 and x.step(f.n) != 1 for x in f.right):
             return None
+        p = self._draft()
+        parts, chunks = self._units(p)
+        panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
+        columns, unit_tiles = ceil(panels / parts), ceil(tiles / chunks)
+        chunks = ceil(tiles / unit_tiles) if self.static else chunks
+        units = numel(_extent(a) for a in f.batch) * ceil(panels / columns) * chunks
+        return Plan(self.lanes, p.rows, p.vectors, self._ways(p), p.depth, columns * p.width,
+                    unit_tiles * p.rows if self.static else 0, chunks, p.right, p.left,
+                    p.left is None and not p.right, p.streams, p.parallel, units)
+
+    def _draft(self) -> _Draft:
         rows, vectors = self._tile()
         width = vectors * self.lanes
-        right = self._packs_right(rows, width)
-        depth = self._depth(right)
-        left = self._left_layout()
-        planes = 2 if self.form.dtype.is_complex else 1
-        ways = 1
-        while ways * rows * vectors * planes < 8 and ways * 2 * rows * vectors * planes <= 16 \
-                and ways * 4 <= max(self.k, 1):
-            ways *= 2
-        work = self.m * self.n * self.k * self._batches()
-        parallel = self.target.threads > 1 and work >= PARALLEL_WORK
+        right, left = self._packs_right(rows, width), self._left_layout()
         streams = self.form.m is None and not right and left is None \
             and self.n >= STREAM_VECTORS * self.lanes
-        columns, unit_rows, chunks = self._units(rows, width, depth, parallel, right)
-        units = numel(_extent(a) for a in self.form.batch) * ceil(self.n / columns) * chunks
-        return Plan(self.lanes, rows, vectors, ways, depth, columns, unit_rows, chunks, right, left,
-                    left is None and not right, streams, parallel, units)
+        work = self.m * self.n * self.k * self._batches()
+        parallel = self.target.threads > 1 and (
+            work >= PARALLEL_WORK or self._right_bytes() >= PARALLEL_BYTES)
+        return _Draft(rows, vectors, width, self._depth(right), right, left, streams, parallel)
+
+    def _ways(self, p: _Draft) -> int:
+        """Sets of accumulators that keep the adders busy in spite of their latency."""
+        held = p.rows * p.vectors * (2 if self.form.dtype.is_complex else 1)
+        ways = 1
+        while ways * held < 8 and ways * 4 <= self.k:
+            ways *= 2
+        return ways
+
+    def _right_bytes(self) -> int:
+        return self.n * self.k * self.item * self._batches()
 
     def _batches(self) -> int:
         return prod(a.extent if isinstance(a.extent, int) else 4 for a in self.form.batch)
@@ -124,18 +156,21 @@ class _Planner:
         """Vector registers besides the accumulators'."""
         right = sum(x.planes for x in self.form.right) * vectors
         left = sum(x.planes for x in (*self.form.left, *self.form.middle))
-        spare = len(self.form.inner) - 1 + (not self.target.has_fma)
+        spare = 6 * (len(self.form.inner) - 1) + (not self.target.has_fma)
         return right + left + spare
 
     def _cost(self, rows: int, vectors: int) -> float:
         """Cycles for the whole, roughly: tiles x turns x the busiest of the core's ports."""
         tiles = ceil(self.m / rows) * ceil(self.n / (vectors * self.lanes))
+        return tiles * self._tile_cycles(rows, vectors)
+
+    def _tile_cycles(self, rows: int, vectors: int) -> float:
         rate = 1.0 if self.target.vector_bytes > 32 else 0.5
         planes = 4 if self.form.dtype.is_complex else 1
         work = rows * vectors * rate * len(self.form.inner) * planes
         loads = 0.5 * (rows + vectors / rate)
         turn = max(work, loads) + TILE_TURN + 0.3 * vectors + 0.05 * rows
-        return tiles * (self.k * turn + 3 * rows * vectors + 20)
+        return self.k * turn + 3 * rows * vectors + 20
 
     # ---- blocks
 
@@ -154,9 +189,11 @@ class _Planner:
         direct = all(x.step(f.n) == 1 and x.step(f.k) is not None for x in f.right)
         if not direct or not (self._masked or self.n % width == 0):
             return True
-        if self.m <= 2 * rows:
-            return False
-        return self.n * self.k * self.item > self.target.l2_bytes // 4
+        if self.m > 2 * rows and any(x.load is not x.expr for x in f.right):
+            return True                       # converted once, not for every tile
+        size = self._right_bytes() // self._batches()
+        some, many = self.target.l2_bytes // 4, self.target.l2_bytes * 2
+        return not (self.m <= 2 * rows or size <= some or (size <= many and self.m <= 8 * rows))
 
     def _left_layout(self) -> str | None:
         f = self.form
@@ -165,7 +202,8 @@ class _Planner:
             return None if ok else "k"
         direct = all(x.load is not None and x.step(f.k) is not None and x.step(f.m) is not None
                      for x in (*f.left, *f.middle))
-        if direct and self.static and not any(map(self._conflicts, f.left)):
+        again = self.n > self.lanes * 4 and any(x.load is not x.expr for x in f.left)
+        if direct and self.static and not again and not any(map(self._conflicts, f.left)):
             return None
         return "m" if any(x.step(f.m) == 1 and x.step(f.k) != 1 for x in f.left) else "k"
 
@@ -179,28 +217,42 @@ class _Planner:
 
     # ---- units
 
-    def _units(self, rows: int, width: int, depth: int, parallel: bool, packed: bool
-               ) -> tuple[int, int, int]:
-        """(columns of a unit, its rows, row chunks)."""
-        panels = max(1, ceil(self.n / width))
-        block = sum(x.planes for x in self.form.right) * depth * width * self.item
-        most = max(1, self.target.l2_bytes // block) if packed else panels
-        blocks = ceil(panels / most)
-        threads = self.target.threads if parallel else 1
-        wanted = 2 * threads if threads > 1 else 1
-        share = ceil(wanted / max(1, self._batches()))
-        blocks = max(blocks, min(panels, share))
-        if blocks > 1 and threads > 1 and blocks % threads:
-            blocks = min(panels, ceil(blocks / threads) * threads)
-        per = ceil(panels / blocks)
-        blocks = ceil(panels / per)
-        tiles = max(1, ceil(self.m / rows))
-        chunks = max(1, min(tiles, share // blocks)) if blocks < share else 1
-        chunks = max(chunks, ceil(tiles * rows / 2048)) if depth < self.k else chunks
-        tiles_each = ceil(tiles / chunks)
-        if not self.static:
-            return per * width, 0, chunks
-        return per * width, tiles_each * rows, ceil(tiles / tiles_each)
+    def _units(self, p: _Draft) -> tuple[int, int]:
+        """Into how many parts columns and rows are cut, for the shortest time of the last thread.
+
+        A unit's share of the right side must fit L2; cutting the rows packs it again and again.
+        """
+        panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
+        threads = self.target.threads if p.parallel else 1
+        block = sum(x.planes for x in self.form.right) * p.depth * p.width * self.item
+        fits = max(1, self.target.l2_bytes // block) if p.right else panels
+        chunks = ceil(tiles * p.rows / TILES_ROWS) if p.depth < self.k else 1
+        best, least = (ceil(panels / fits), chunks), float("inf")
+        for parts in _counts(ceil(panels / fits), min(panels, 4 * threads)):
+            for rows in _counts(chunks, min(tiles, 1 if p.streams else 4 * threads)):
+                time = self._time(p, ceil(panels / parts), ceil(tiles / rows), parts * rows,
+                                  threads)
+                if time < least:
+                    best, least = (parts, rows), time
+        return best
+
+    def _time(self, p: _Draft, panels: int, tiles: int, units: int, threads: int) -> float:
+        """Cycles until all threads are done; more units than needed even out disturbances."""
+        line = self.k * self.item / 64
+        right = panels * p.width * line * PACK_LINE     # packed or not, it is fetched
+        left = tiles * p.rows * line * PACK_LINE if p.left else 0.0
+        unit = panels * tiles * self._tile_cycles(p.rows, p.vectors) + right + left + UNIT_CYCLES
+        units *= self._batches()
+        if p.streams:
+            unit += LINES_APART * units     # short pieces of rows are read slowly
+        uneven = 0.04 * threads / max(units, threads) if threads > 1 else 0.0
+        return ceil(units / threads) * unit * (1 + uneven)
+
+
+def _counts(least: int, most: int) -> list[int]:
+    """Numbers of parts worth trying."""
+    steps = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    return sorted({least, *(n for n in steps if least <= n <= most)})
 
 
 def _extent(axis: Axis) -> Dim:

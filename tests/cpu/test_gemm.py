@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node
 from weft.compiler.kernel.ir import Kernel, Program
