@@ -115,7 +115,7 @@ def _check_unchanged(call: Call, values: Sequence[Any], tracers: Sequence[Tracer
                      outside: Outside) -> None:
     """Refuse code that puts other values into its arguments: callers would not see them."""
     rest = iter(tracers)
-    for (name, tree), value in zip(call.trees, values):
+    for name, tree, value in zip(call.names, call.trees, values):
         given = places(tree, name)
         mine = [next(rest) for _, static in given if static is None]
         changed = None if isinstance(tree, Static) else _changed_place(

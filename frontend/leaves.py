@@ -11,7 +11,7 @@ from weft.compiler.types import DTYPES, DType, dtype_of
 from weft.frontend.statics import Static
 from weft.frontend.tracer import Tracer
 
-__all__ = ["INT_LIMIT", "WEAK", "Refused", "leaf_dtype", "leaf_kind", "part", "static_part"]
+__all__ = ["INT_LIMIT", "WEAK", "Refused", "leaf_dtype", "leaf_kind", "static_part"]
 
 WEAK: dict[type, DType] = {float: DTYPES["f64"], int: DTYPES["i64"], bool: DTYPES["bool"],
                            complex: DTYPES["c128"]}
@@ -72,13 +72,6 @@ def leaf_dtype(value: Any) -> DType:
         return dtype_of(value.dtype)
     except TypeError:
         raise _no_dtype(value) from None
-
-
-def part(value: Any) -> tuple[Any, ...]:
-    """What the signature says of a leaf."""
-    if isinstance(value, np.ndarray):
-        return value.dtype, value.shape
-    return (type(value),)
 
 
 def _check_array(value: Any) -> None:

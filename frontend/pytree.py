@@ -12,11 +12,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from weft.compiler.errors import UnsupportedError
 from weft.frontend.statics import Static
 
-__all__ = ["LEAF", "Tree", "flatten", "leaf_paths", "places", "register_pytree", "tree_text",
-           "unflatten"]
+__all__ = ["LEAF", "Tree", "flatten", "flatten_into", "leaf_paths", "places", "register_pytree",
+           "tree_text", "unflatten"]
 
 LEAF = "*"
 Tree: TypeAlias = Any
@@ -96,8 +98,17 @@ def flatten(value: Any, static: Callable[[Any], Static | None] | None = None
     [1.0, 2.0]
     """
     leaves: list[Any] = []
+    return leaves, flatten_into(value, leaves, static)
+
+
+def flatten_into(value: Any, leaves: list[Any],
+                 static: Callable[[Any], Static | None] | None) -> Tree:
+    """The same, the leaves being appended to a list."""
+    if type(value) is np.ndarray:       # first, because most are
+        leaves.append(value)
+        return LEAF
     try:
-        return leaves, _flatten(value, leaves, static)
+        return _flatten(value, leaves, static)
     except RecursionError:
         raise UnsupportedError("a container is nested too deeply, or contains itself",
                                expected="a tree of containers") from None
@@ -105,14 +116,18 @@ def flatten(value: Any, static: Callable[[Any], Static | None] | None = None
 
 def _flatten(value: Any, leaves: list[Any],
              static: Callable[[Any], Static | None] | None) -> Tree:
-    node = _node(type(value))
+    cls = type(value)
+    if cls is np.ndarray:
+        leaves.append(value)
+        return LEAF
+    node = _node(cls)
     if node is None:
         held = static(value) if static is not None else None
         if held is None:
             leaves.append(value)
         return held or LEAF
     children, aux = node.flatten(value)
-    return (type(value), aux, *[_flatten(child, leaves, static) for child in children])
+    return (cls, aux, *[_flatten(child, leaves, static) for child in children])
 
 
 def unflatten(tree: Tree, leaves: Iterable[Any],

@@ -14,8 +14,8 @@ import numpy as np
 
 from weft.compiler.errors import ShapeError, UnsupportedError, WeftError, caller_origin
 from weft.compiler.types import Dim, Size, TensorType, shape_text
-from weft.frontend.leaves import WEAK, Refused, leaf_dtype, leaf_kind, part, static_part
-from weft.frontend.pytree import LEAF, Tree, flatten, places, tree_text, unflatten
+from weft.frontend.leaves import WEAK, Refused, leaf_dtype, leaf_kind, static_part
+from weft.frontend.pytree import LEAF, Tree, flatten_into, places, tree_text, unflatten
 from weft.frontend.statics import Static
 from weft.frontend.trace import ArgSpec
 
@@ -25,23 +25,36 @@ Pattern = Sequence[int | str | None]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
-    """One call: flat `leaves`, and `trees`, for each argument its name and tree.
+    """One call taken apart; not to be changed.
 
-    The first `positional` arguments were given by position, the others by keyword.
+    `trees` holds a tree for each argument, `leaves` the leaves of all of them; the last arguments
+    were given by the names in `keywords`. `objects` are the arguments, and parts of them, that are
+    known by identity, into which code may look.
     """
 
-    function: str
+    arguments: Arguments
     leaves: Sequence[Any]
-    trees: tuple[tuple[str, Tree], ...]
-    positional: int
-    shapes: Mapping[str, Pattern]
+    trees: tuple[Tree, ...]
+    keywords: tuple[str, ...]
+    objects: Sequence[Any]
+
+    @property
+    def function(self) -> str:
+        """The function's name."""
+        return self.arguments.name
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The arguments' names."""
+        positional = range(len(self.trees) - len(self.keywords))
+        return (*map(self.arguments.positional_name, positional), *self.keywords)
 
     @property
     def is_flat(self) -> bool:
         """Whether all arguments are leaves given by position."""
-        return self.positional == len(self.trees) and all(t is LEAF for _, t in self.trees)
+        return not self.keywords and all(tree is LEAF for tree in self.trees)
 
     @property
     def values(self) -> dict[str, str]:
@@ -51,7 +64,7 @@ class Call:
 
     def settled(self) -> Call:
         """The call with all that is known of its leaves, but without holding on to them."""
-        made = replace(self, leaves=())
+        made = replace(self, leaves=(), objects=())
         made.__dict__.update(_specs=self.specs, description=self.description)
         return made
 
@@ -59,9 +72,9 @@ class Call:
                 ) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of the call with other leaves in their places, static values replaced."""
         rest = iter(leaves)
-        values = [unflatten(tree, rest, replaced) for _, tree in self.trees]
-        names = [name for name, _ in self.trees[self.positional:]]
-        return values[:self.positional], dict(zip(names, values[self.positional:]))
+        values = [unflatten(tree, rest, replaced) for tree in self.trees]
+        positional = len(values) - len(self.keywords)
+        return values[:positional], dict(zip(self.keywords, values[positional:]))
 
     @cached_property
     def paths(self) -> list[str]:
@@ -71,13 +84,7 @@ class Call:
     @cached_property
     def places(self) -> list[tuple[str, Static | None]]:
         """Every leaf (None) and static value with its name."""
-        return [place for name, tree in self.trees for place in places(tree, name)]
-
-    @cached_property
-    def objects(self) -> list[Any]:
-        """The arguments that are known by identity, into which code may look."""
-        return [held.value for _, tree in self.trees for held in _statics(tree)
-                if held.by_identity]
+        return [p for name, tree in zip(self.names, self.trees) for p in places(tree, name)]
 
     @property
     def specs(self) -> tuple[ArgSpec, ...]:
@@ -97,8 +104,8 @@ class Call:
         kind = leaf_kind(leaf)
         value = leaf if kind not in ("array", "scalar") else None
         shape: tuple[Dim, ...] = leaf.shape if kind == "array" else ()
-        if path in self.shapes:
-            shape = symbolic_shape(path, self.shapes[path])
+        if path in self.arguments.shapes:
+            shape = symbolic_shape(path, self.arguments.shapes[path])
         return ArgSpec(kind, TensorType(shape, dtype), _identifier(path), value)
 
     @cached_property
@@ -112,8 +119,7 @@ class Call:
     @cached_property
     def description(self) -> Description:
         """What to compare with other calls' signatures, and to show."""
-        return Description(self.text, tuple(name for name, _ in self.trees),
-                           tuple(tree_text(tree) for _, tree in self.trees),
+        return Description(self.text, self.names, tuple(map(tree_text, self.trees)),
                            tuple(_described(self)))
 
 
@@ -187,20 +193,42 @@ class Arguments:
     def apart(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The call taken apart. Raises a `WeftError` for arguments that cannot be any."""
         leaves: list[Any] = []
-        named = [(self.positional_name(i), value) for i, value in enumerate(args)]
-        trees = tuple((name, self._tree(name, value, leaves))
-                      for name, value in (*named, *kwargs.items()))
-        return Call(self.name, leaves, trees, len(args), self.shapes)
+        objects: list[Any] = []
 
-    def _tree(self, name: str, value: Any, leaves: list[Any]) -> Tree:
+        def static(value: Any) -> Static | None:
+            held = static_part(value)
+            if held is not None and held.by_identity:
+                objects.append(held.value)
+            return held
+
+        try:
+            if self.static:
+                trees = [self._tree(name, value, leaves, static) for name, value in (
+                    *((self.positional_name(i), v) for i, v in enumerate(args)), *kwargs.items())]
+            else:
+                trees = [flatten_into(value, leaves, static) for value in args]
+                if kwargs:
+                    trees += [flatten_into(value, leaves, static) for value in kwargs.values()]
+        except Refused:
+            self._refuse(args, kwargs)
+            raise
+        return Call(self, leaves, tuple(trees), tuple(kwargs), objects)
+
+    def _tree(self, name: str, value: Any, leaves: list[Any],
+              static: Callable[[Any], Static | None]) -> Tree:
         if name in self.static or name.partition("[")[0] in self.static:
             return self._given_static(name, value)
-        try:
-            found, tree = flatten(value, static_part)
-        except Refused as refused:
-            raise refused.error(f"{name!r} of {self.name}") from None
-        leaves += found
-        return tree
+        return flatten_into(value, leaves, static)
+
+    def _refuse(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise the error for the first argument that cannot be one."""
+        for name, value in (*((self.positional_name(i), v) for i, v in enumerate(args)),
+                            *kwargs.items()):
+            try:
+                if name not in self.static:
+                    flatten_into(value, [], static_part)
+            except Refused as refused:
+                raise refused.error(f"{name!r} of {self.name}") from None
 
     def _given_static(self, name: str, value: Any) -> Static:
         try:
@@ -214,17 +242,15 @@ class Arguments:
 
     def key(self, call: Call) -> Hashable:
         """What a compilation is found by."""
-        parts: list[Any] = [call.positional, *call.trees]
-        if self.shapes:
-            return (*parts, *self._symbolic_parts(call))
-        return (*parts, *leaf_parts(call.leaves))
+        parts = self._symbolic_parts(call) if self.shapes else leaf_parts(call.leaves)
+        return (call.keywords, *call.trees, *parts)
 
     def _symbolic_parts(self, call: Call) -> Iterable[Any]:
         sizes: dict[str, tuple[int, str]] = {}
         for path, leaf in zip(call.paths, call.leaves):
             pattern = self.shapes.get(path)
             if pattern is None:
-                yield part(leaf)
+                yield leaf_parts((leaf,))
             else:
                 self._match(path, leaf, pattern, sizes)
                 yield leaf.dtype, symbolic_shape(path, pattern)
@@ -250,15 +276,14 @@ class Arguments:
 
 def leaf_parts(leaves: Iterable[Any]) -> tuple[Any, ...]:
     """What the signature says of leaves whose shapes are all fixed."""
-    return tuple([p for leaf in leaves for p in part(leaf)])
-
-
-def _statics(tree: Tree) -> Iterable[Static]:
-    if isinstance(tree, Static):
-        yield tree
-    elif isinstance(tree, tuple):
-        for subtree in tree[2:]:
-            yield from _statics(subtree)
+    parts: list[Any] = []
+    for leaf in leaves:
+        if isinstance(leaf, np.ndarray):
+            parts.append(leaf.dtype)
+            parts.append(leaf.shape)
+        else:
+            parts.append(type(leaf))
+    return tuple(parts)
 
 
 def symbolic_shape(path: str, pattern: Pattern) -> tuple[Dim, ...]:
