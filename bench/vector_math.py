@@ -1,4 +1,4 @@
-"""ns per element of weft's vector math beside NumPy, one thread, arrays that stay in the L1 cache.
+"""ns per element of weft's vector math beside NumPy, one thread, arrays that stay in the L2 cache.
 
     python bench/vector_math.py [f32|f64] [names…]
 
@@ -21,7 +21,7 @@ from harness import TARGETS, Compiled
 
 from weft.devices.cpu.math import MATH
 
-SIZE = 4096
+SIZE = 16384
 RANGES = {"log": (0.1, 10.0), "log2": (0.1, 10.0), "log10": (0.1, 10.0), "asin": (-1.0, 1.0),
           "acos": (-1.0, 1.0), "acosh": (1.0, 10.0), "atanh": (-1.0, 1.0), "pow": (0.1, 10.0)}
 NUMPY = {"pow": "power", **{f"a{name}": f"arc{name}" for name in (

@@ -1,4 +1,9 @@
-"""weft's own vector math: element functions written over `Val`, inlined into kernels."""
+"""weft's own vector math: element functions written over `Val`, inlined into kernels.
+
+All are within 2 ULP of the exact value for every argument, with or without FMA, and have NumPy's
+values at zeros, infinities, NaN and outside their domains (logaddexp: see there). The "error seen"
+in their descriptions is the largest over one float32 in seven and 30000 float64, rounded up.
+"""
 
 from __future__ import annotations
 

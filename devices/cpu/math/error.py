@@ -54,7 +54,10 @@ LN2 = 0.6931471805599453
 
 
 def erf(e: Emitter, x: Val) -> Val:
-    """The error function, as 1 - e^(log erfc|x|): one polynomial for the logarithm, then expm1."""
+    """The error function, as 1 - e^(log erfc|x|): one polynomial for the logarithm, then expm1.
+
+    Error seen: 1.95 ULP (f32), 1.7 (f64).
+    """
     t = at_most(e, absolute(e, x), ERF_TOP[x.dtype])
     q = e.fma(horner(e, t, LOG_ERFC[x.dtype]), -t, -t)
     s, p = expm1_parts(e, q)
@@ -62,7 +65,10 @@ def erf(e: Emitter, x: Val) -> Val:
 
 
 def erfc(e: Emitter, x: Val) -> Val:
-    """1 - erf(x), with small relative error where it is tiny."""
+    """1 - erf(x), with small relative error where it is tiny.
+
+    Error seen: 0.61 ULP (f32), 1.4 (f64).
+    """
     return _erfc32(e, x) if x.dtype == "f32" else _erfc64(e, x)
 
 

