@@ -1,32 +1,17 @@
-"""Fusion: which nodes of a graph are computed together in one kernel.
-
-Nodes are visited from the results to the parameters, so that all users of a node have their
-cluster when the node's turn comes. A cluster has axes; it knows at which indices of those axes it
-needs each node (`demand`). A node joins the cluster that needs it where that saves a trip through
-memory and costs no repeated heavy work; otherwise it becomes the root of a cluster of its own, is
-stored, and is read by the others.
-"""
+"""Clusters: the nodes of a graph that one kernel computes, and the index space it runs over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 
-from weft.compiler.ir import Graph, Node, is_scalar_constant
-from weft.compiler.kernel.expr import Expr, Exprs
-from weft.compiler.kernel.index import Atom, Axis, Index, as_index
-from weft.compiler.kernel.pullback import At, expression, is_pointwise
-from weft.compiler.target import Target
-from weft.compiler.types import DTYPES, Dim, Shape
+from weft.compiler.ir import Node
+from weft.compiler.kernel.index import Axis, Index, as_index
+from weft.compiler.kernel.pullback import At
+from weft.compiler.types import Shape
 
-__all__ = ["Cluster", "cluster_graph", "reduced_axes"]
-
-HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
-MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
-MAX_READS = 8         # different indices at which one cluster may recompute a light node
-_MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
-_FREE = _MOVES | {"iota", "size"}
+__all__ = ["Cluster", "contraction_indices", "match", "outer_inputs", "plain_axes",
+           "reduced_axes", "reduction_index"]
 
 
 @dataclass(eq=False)
@@ -72,362 +57,7 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
     return (node.attrs["axis"],)
 
 
-class _Demands:
-    """A `Reader` that only notes which elements are read."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.exprs = Exprs()
-        self.cluster = cluster
-        self._zero = self.exprs.const(0, DTYPES["i64"])
-
-    def read(self, node: Node, at: At, guard: Expr | None = None) -> Expr:
-        if is_scalar_constant(node):
-            return self.exprs.const(node.attrs["value"], node.dtype)
-        if node.opname == "iota":
-            return self.exprs.index(at[node.attrs["axis"]], node.dtype)
-        self.cluster.need(node, at)
-        return self.exprs.load(node.name, at, node.dtype)
-
-    def check(self, node: Node, value: Expr, size: Dim, axis: int, kind: str = "index") -> None:
-        pass
-
-
-class _Fusion:
-    def __init__(self, graph: Graph, target: Target) -> None:
-        self.graph = graph
-        self.target = target
-        self.clusters: list[Cluster] = []
-        self.home: dict[Node, Cluster] = {}         # stored or single-cluster members
-        self.stored: set[Node] = set(graph.results)
-        self.library_users: dict[Node, list[Node]] = {}
-        self._axis = 0
-        for n in graph.nodes:
-            if _is_library(n):
-                for i in n.inputs:
-                    self.stored.add(i)
-                    self.library_users.setdefault(i, []).append(n)
-
-    def run(self) -> list[Cluster]:
-        for node in reversed(self.graph.nodes):
-            if is_scalar_constant(node) or node.opname == "constant":
-                continue
-            needed_by = [k for k in self.clusters if node in k.demand]
-            if needed_by or node in self.stored:
-                self.place(node, needed_by)
-        self.fuse_side_by_side()
-        return self.clusters
-
-    # ---- deciding
-
-    def place(self, node: Node, needed_by: list[Cluster]) -> None:
-        if _is_library(node):
-            self.new_library(node)
-            return
-        stored = node in self.stored
-        if not stored and node.opname in _FREE and self.joins_all(node, needed_by):
-            return
-        if len(needed_by) > 1:
-            needed_by = self.merged(needed_by)
-        if len(needed_by) == 1:
-            (k,) = needed_by
-            why_not = self.can_join(node, k)
-            if why_not is None and stored:
-                why_not = self.can_store(node, k)
-            if why_not is None:
-                self.join(node, k)
-                if stored:
-                    k.roots[node] = k.demand[node][0]
-                return
-            k.notes.append(f"%{node.name} is read from memory: {why_not}")
-        elif not stored and is_pointwise(node) and self.is_light(node) \
-                and self.joins_all(node, needed_by):
-            return
-        else:
-            for k in needed_by:
-                k.notes.append(f"%{node.name} is read from memory: {len(needed_by)} kernels use it")
-        self.new_cluster(node)
-
-    def joins_all(self, node: Node, clusters: list[Cluster]) -> bool:
-        """Compute the node in each of the clusters, if all of them may."""
-        if not all(self.can_join(node, k) is None for k in clusters):
-            return False
-        for k in clusters:
-            self.join(node, k)
-        return True
-
-    def is_light(self, node: Node) -> bool:
-        """Whether computing the node again in every user beats storing and reading it."""
-        assert node.op is not None
-        big = [i for i in node.inputs if i.shape == node.shape and not is_scalar_constant(i)]
-        return node.op.cost < HEAVY and len(big) <= 1
-
-    def can_join(self, node: Node, k: Cluster) -> str | None:
-        """None if the cluster may compute the node itself, else the reason why not."""
-        if k.library:
-            return "a library step takes stored arrays"
-        reads = k.demand[node]
-        if node.kind == "contraction":
-            return self._contraction_joins(node, k, reads)
-        if node.kind == "reduction":
-            return self._reduction_joins(node, k, reads)
-        if not is_pointwise(node):
-            return f"{node.opname} is not pointwise"
-        assert node.op is not None
-        if k.contraction is not None and any(self._in_product(at, k) for at in reads):
-            if node.opname not in _MOVES:
-                return "operands of a matrix product are stored"
-            return None
-        if len(reads) > (1 if node.op.cost >= HEAVY else MAX_READS):
-            return f"it is needed at {len(reads)} different indices"
-        if node.op.cost >= HEAVY and self._repeats(reads[0], k):
-            return "its work would be repeated"
-        if len(k.roots) > 1 and self.depends_on(node.inputs, k):
-            return "that would make the kernels depend on each other"
-        return None
-
-    def _in_product(self, at: At, k: Cluster) -> bool:
-        assert k.contraction is not None
-        inner = frozenset(k.inner[k.contraction])
-        return any(ix.axes & inner for ix in at)
-
-    def _repeats(self, at: At, k: Cluster) -> bool:
-        """Whether the element would be computed again and again by inner loops."""
-        used: frozenset[Axis] = frozenset().union(*(ix.axes for ix in at))
-        rows = k.rows if k.rows is not None else k.axes
-        if used <= frozenset(rows) and k.rows is not None and not (used and k.contraction):
-            return False                            # once a row
-        spaces = [tuple(rows) + inner for inner in k.inner.values()] or [k.axes]
-        for space in spaces:
-            if used <= frozenset(space):
-                missing = [a for a in space if a not in used]
-                if k.rows is None and missing and all(
-                        a in space[len(space) - len(missing):] for a in missing):
-                    return False                    # only outer loops: hoisted
-                return prod(a.extent for a in missing if isinstance(a.extent, int)) > 4
-        return False
-
-    def _reduction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
-        if k.contraction is not None:
-            return "a matrix product has no second reduction"
-        if len(reads) != 1:
-            return f"it is needed at {len(reads)} different indices"
-        rows = _plain_axes(reads[0], node.shape)
-        if rows is None:
-            return "it is not needed row by row"
-        if k.rows is not None and set(rows) != set(k.rows):
-            return "its rows are not the kernel's rows"
-        if not set(rows) <= set(k.axes):
-            return "its rows are not the kernel's rows"
-        rest = [a for a in k.axes if a not in rows]
-        source = node.inputs[0].shape
-        extents = [source[a] for a in reduced_axes(node)]
-        if rest and [d for d in extents if d != 1] != [a.extent for a in rest]:
-            return "it reduces other axes than the kernel's inner ones"
-        if not self._row_fits(tuple(rest)):
-            return "a row does not fit the cache"
-        if k.rows is None and rest and k.inner:
-            return "its rows are not the kernel's rows"
-        if len(k.roots) > 1 and self.depends_on(node.inputs, k):
-            return "that would make the kernels depend on each other"
-        return None
-
-    def _row_fits(self, rest: tuple[Axis, ...]) -> bool:
-        """Whether a row of 4-byte elements stays in half the cache between a kernel's stages."""
-        n = prod(a.extent for a in rest if isinstance(a.extent, int))
-        return not rest or n * 4 <= self.target.l2_bytes // 2
-
-    def _contraction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
-        if k.inner or len(reads) != 1:
-            return "the kernel has a reduction already" if k.inner else \
-                "it is needed at several indices"
-        rows = _plain_axes(reads[0], node.shape)
-        if rows is None or rows != tuple(a for a in k.axes if a.extent != 1):
-            return "it is needed in another order of axes"
-        if len(k.roots) > 1 and self.depends_on(node.inputs, k):
-            return "that would make the kernels depend on each other"
-        return None
-
-    def can_store(self, node: Node, k: Cluster) -> str | None:
-        """None if the cluster can also store the node, else the reason why not."""
-        (at,) = k.demand[node][:1]
-        if len(k.demand[node]) != 1:
-            return "it is stored and needed at several indices"
-        axes = _plain_axes(at, node.shape)
-        rows = set(k.axes if k.rows is None else k.rows)
-        spaces = [rows] if node.kind == "reduction" else [rows, set(k.axes)]
-        if axes is None or set(axes) not in spaces:
-            return "it is stored, and does not span the kernel's space"
-        outside = [u for u in self.graph.users[node] if u not in k.members]
-        if any(self.reaches(u, k) for u in outside):
-            return "it is stored for a kernel that this one depends on"
-        return None
-
-    # ---- dependence between clusters
-
-    def depends_on(self, nodes: Iterable[Node], k: Cluster) -> bool:
-        """Whether computing the nodes needs anything that the cluster stores."""
-        members = set(k.members)
-        seen: set[Node] = set()
-        stack = list(nodes)
-        while stack:
-            n = stack.pop()
-            if n in members:
-                return True
-            if n in seen or n.is_param:
-                continue
-            seen.add(n)
-            stack.extend(n.inputs)
-            home = self.home.get(n)
-            if home is not None:
-                stack.extend(m for m in home.members if m not in seen)
-        return False
-
-    def reaches(self, user: Node, k: Cluster) -> bool:
-        """Whether the cluster depends on the kernel that computes `user`."""
-        home = self.home.get(user)
-        group = set(home.members) if home is not None else {user}
-        if home is k:
-            return False
-        seen: set[Node] = set()
-        stack = [i for m in k.members for i in m.inputs if i not in k.members]
-        while stack:
-            n = stack.pop()
-            if n in group:
-                return True
-            if n in seen or n.is_param:
-                continue
-            seen.add(n)
-            stack.extend(n.inputs)
-            other = self.home.get(n)
-            if other is not None and other is not k:
-                stack.extend(m for m in other.members if m not in seen)
-        return False
-
-    # ---- changing clusters
-
-    def merged(self, clusters: list[Cluster]) -> list[Cluster]:
-        """The clusters with those over one space made one, where they are independent."""
-        out: list[Cluster] = []
-        for k in clusters:
-            for i, other in enumerate(out):
-                both = self.merge(other, k)
-                if both is not None:
-                    out[i] = both
-                    break
-            else:
-                out.append(k)
-        return out
-
-    def merge(self, a: Cluster, b: Cluster) -> Cluster | None:
-        """One cluster for both, if they run over one space and neither needs the other."""
-        if a.library or b.library or a.contraction or b.contraction \
-                or len({*a.demand, *b.demand} - {*a.members, *b.members}) > MAX_BUFFERS:
-            return None
-        if (a.rows is None, not a.rest) > (b.rows is None, not b.rest):
-            a, b = b, a                 # the one that says more about the space takes up the other
-        matched = _match(a, b)
-        if matched is None or not self._row_fits(matched[0]):
-            return None
-        if self.depends_on(_outer_inputs(b), a) or self.depends_on(_outer_inputs(a), b):
-            return None
-        self.absorb(a, b, *matched)
-        return a
-
-    def absorb(self, a: Cluster, b: Cluster, rest: tuple[Axis, ...],
-               mapping: dict[Axis, Axis]) -> None:
-        """Make `b`, its axes renamed, part of `a`, whose axes beside its rows become `rest`."""
-        def swap(atom: Atom) -> Index | None:
-            return as_index(mapping[atom]) if isinstance(atom, Axis) and atom in mapping else None
-
-        a.axes = a.axes if a.rows is None else (*a.rows, *rest)
-        a.members += [m for m in b.members if m not in a.members]
-        for node, at in b.roots.items():
-            a.roots[node] = tuple(ix.substitute(swap) for ix in at)
-        for node, reads in b.demand.items():
-            for at in reads:
-                a.need(node, tuple(ix.substitute(swap) for ix in at))
-        for node, axes in b.inner.items():
-            a.inner[node] = tuple(mapping.get(x, x) for x in axes)
-        a.notes += b.notes
-        self.clusters.remove(b)
-        for m in b.members:
-            if self.home.get(m) is b:
-                self.home[m] = a
-
-    def fuse_side_by_side(self) -> None:
-        """Merge clusters that read the same array over the same space: it is read only once."""
-        for node in (*self.graph.params, *self.graph.nodes):
-            if node.shape != ():
-                readers = [k for k in self.clusters
-                           if node in k.demand and (node not in k.members or node in k.roots)]
-                self.merged(readers)
-
-    def join(self, node: Node, k: Cluster) -> None:
-        """Compute the node inside the cluster."""
-        if node.kind in ("reduction", "contraction"):
-            rows = tuple(_plain_axes(k.demand[node][0], node.shape) or ())
-            if k.rows is None:
-                k.rows = rows
-            if node.kind == "contraction":
-                k.contraction = node
-        k.members.append(node)
-        self.home.setdefault(node, k)
-        self.follow(node, k)
-
-    def follow(self, node: Node, k: Cluster) -> None:
-        """Note what the cluster now needs of the node's inputs."""
-        reader = _Demands(k)
-        for at in list(k.demand[node]):
-            if node.kind == "reduction":
-                self._follow_reduction(node, k, at, reader)
-            elif node.kind == "contraction":
-                self._follow_contraction(node, k, at, reader)
-            else:
-                expression(reader, node, at)
-
-    def _follow_reduction(self, node: Node, k: Cluster, at: At, reader: _Demands) -> None:
-        source, removed = node.inputs[0], reduced_axes(node)
-        if node not in k.inner:
-            extents = [d for a, d in enumerate(source.shape) if a in removed and d != 1]
-            known = [k.rest] if k.rest else list(k.inner.values())
-            axes = next((v for v in known if [x.extent for x in v] == extents), None)
-            if axes is None:
-                axes = tuple(map(self.axis, extents))
-            k.inner[node] = axes
-        reader.read(source, reduction_index(node, at, k.inner[node]))
-
-    def _follow_contraction(self, node: Node, k: Cluster, at: At, reader: _Demands) -> None:
-        a, b = node.inputs
-        if node not in k.inner:
-            k.inner[node] = tuple(self.axis(a.shape[i]) for i in node.attrs["contract"][0])
-        for operand, index in zip((a, b), contraction_indices(node, at, k.inner[node])):
-            reader.read(operand, index)
-
-    def axis(self, extent: Dim) -> Axis:
-        self._axis += 1
-        return Axis(f"a{self._axis}", extent)
-
-    def new_cluster(self, node: Node) -> None:
-        """A cluster rooted at the node: in one that runs over the same space, if it fits."""
-        axes = tuple(self.axis(d) for d in node.shape)
-        k = Cluster(axes=tuple(a for a in axes if a.extent != 1))
-        at = tuple(as_index(a) for a in axes)
-        k.need(node, at)
-        k.roots[node] = at
-        self.clusters.append(k)
-        self.join(node, k)
-
-    def new_library(self, node: Node) -> None:
-        k = Cluster(axes=(), library=True, members=[node], roots={node: ()})
-        self.clusters.append(k)
-        self.home[node] = k
-
-
-def _is_library(node: Node) -> bool:
-    return node.kind in ("sort", "scan") or node.opname == "searchsorted"
-
-
-def _plain_axes(at: At, shape: Shape) -> tuple[Axis, ...] | None:
+def plain_axes(at: At, shape: Shape) -> tuple[Axis, ...] | None:
     """The axes of an index that runs over just all elements of an array of this shape."""
     axes = []
     for ix, d in zip(at, shape):
@@ -440,7 +70,8 @@ def _plain_axes(at: At, shape: Shape) -> tuple[Axis, ...] | None:
     return tuple(axes) if len(set(axes)) == len(axes) else None
 
 
-def _outer_inputs(k: Cluster) -> list[Node]:
+def outer_inputs(k: Cluster) -> list[Node]:
+    """What the members of a cluster need that it does not compute."""
     members = set(k.members)
     return [i for m in k.members for i in m.inputs if i not in members]
 
@@ -450,7 +81,7 @@ def _pair(b: Sequence[Axis], a: Sequence[Axis]) -> dict[Axis, Axis] | None:
     return dict(zip(b, a)) if [x.extent for x in b] == [x.extent for x in a] else None
 
 
-def _match(a: Cluster, b: Cluster) -> tuple[tuple[Axis, ...], dict[Axis, Axis]] | None:
+def match(a: Cluster, b: Cluster) -> tuple[tuple[Axis, ...], dict[Axis, Axis]] | None:
     """How b's axes become a's, and a's axes beside its rows when b has become part of it.
 
     Both run over the same rows and what stands beside them; or `b`, which has no reductions, runs
@@ -508,8 +139,3 @@ def contraction_indices(node: Node, at: At, inner: tuple[Axis, ...]) -> tuple[At
                 index.append(next(free))
         out.append(tuple(index))
     return out[0], out[1]
-
-
-def cluster_graph(graph: Graph, target: Target) -> list[Cluster]:
-    """The clusters of a graph; every node that is stored is a root of one of them."""
-    return _Fusion(graph, target).run()

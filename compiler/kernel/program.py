@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from itertools import count
 
 from weft.compiler.ir import Graph, Node, is_scalar_constant
-from weft.compiler.kernel.cluster import Cluster, cluster_graph
+from weft.compiler.kernel.cluster import Cluster
 from weft.compiler.kernel.construct import construct
 from weft.compiler.kernel.expr import Exprs
+from weft.compiler.kernel.fusion import cluster_graph
 from weft.compiler.kernel.index import Axis, as_index
 from weft.compiler.kernel.ir import Buffer, Kernel, Library, Program, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
