@@ -77,6 +77,6 @@ def check_generated(file: Path, make: Mapping[str, Callable[[], str]], bless: bo
         return
     for name, text in wanted.items():
         if found[name].text != text:
-            pytest.fail(f"{found[name]}: what the code gives for {name!r} has changed. See whether "
-                        f"the text around it still holds, then `pytest tests/docs --bless`.\n{text}",
-                        pytrace=False)
+            pytest.fail(f"{found[name]}: what the code gives for {name!r} has changed. See if the "
+                        f"text around it still holds, then run `pytest tests/docs --bless`.\n\n"
+                        + text, pytrace=False)
