@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.build import Builder
-from weft.compiler.errors import UnsupportedError, caller_origin
+from weft.compiler.errors import Origin, UnsupportedError, caller_origin
 from weft.compiler.ir import Node
 from weft.compiler.ops import get_op
 from weft.compiler.types import DTYPES, Size, TensorType, dtype_of
@@ -38,23 +39,21 @@ def active() -> Trace | None:
 class Capture:
     """A writeable array that the traced function closed over, and what it held when first used."""
 
-    __slots__ = ("array", "node", "print")
+    __slots__ = ("array", "node", "origin", "print")
 
-    def __init__(self, array: np.ndarray[Any, Any], node: Node) -> None:
+    def __init__(self, array: np.ndarray[Any, Any], node: Node, origin: Origin | None) -> None:
         self.array = array
+        self.origin = origin
         self.node = node
         self.print = fingerprint(array)
 
-    @property
-    def is_private(self) -> bool:
-        """Whether nothing but this refers to the array: the function made it while traced."""
-        base = self.array.base
-        if base is None:
-            return sys.getrefcount(self.array) <= 2
-        del base
+    def is_private(self, captures: int) -> bool:
+        """Whether only this many captures refer to the array: the function made it while traced."""
+        if sys.getrefcount(self.array) > 1 + captures:
+            return False
         owner = self.array.base
-        return (isinstance(owner, np.ndarray) and owner.base is None
-                and sys.getrefcount(self.array) <= 2 and sys.getrefcount(owner) <= 3)
+        return owner is None or (isinstance(owner, np.ndarray) and owner.base is None
+                                 and sys.getrefcount(owner) <= 3)
 
     def become_constant(self, builder: Builder) -> None:
         """Turn the hidden parameter into a constant of what the array held when first used."""
@@ -177,7 +176,8 @@ class Trace:
         found = self._by_id.get(id(array))
         if found is None or found.print != fingerprint(array):
             type = TensorType(array.shape, element_type(array))
-            found = Capture(array, self.builder.param("captured", type))
+            found = Capture(array, self.builder.param("captured", type),
+                            self.builder.origin)
             self.captures.append(found)
             self._by_id[id(array)] = found
         return found.node
@@ -186,14 +186,16 @@ class Trace:
         """The captured arrays, now that the function has run; its own become constants."""
         kept: list[np.ndarray[Any, Any]] = []
         self._by_id.clear()
+        times = Counter(id(c.array) for c in self.captures)
         for capture in self.captures:
-            if capture.array.nbytes <= SMALL and capture.is_private:
+            small = capture.array.nbytes <= SMALL
+            if small and capture.is_private(times[id(capture.array)]):
                 capture.become_constant(self.builder)
                 continue
             if capture.print != fingerprint(capture.array):
-                raise problem(
-                    UnsupportedError, "the function changes an array from outside itself "
-                    f"({capture.array.dtype}{list(capture.array.shape)}) while it is traced",
+                raise UnsupportedError(
+                    f"the function writes into an array from outside itself, {capture.node.type}, "
+                    "which is not traced yet", origin=capture.origin,
                     repair="return the new values and assign them at the caller")
             kept.append(capture.array)
         return tuple(kept)

@@ -193,7 +193,8 @@ class Tracer:
             return problem(TracerValueError, f".{name}() needs the value of {self!r}, which is not "
                            "known while tracing", repair=repair)
         return problem(UnsupportedError, f"ndarray.{name} cannot be traced yet"
-                       + close_names(name, METHODS))
+                       + close_names(name, METHODS),
+                       repair="call it on the result of the compiled function")
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *METHODS, *PROPERTIES})
@@ -247,11 +248,14 @@ class Tracer:
         return METHODS["round"](self, digits)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        number = not self.node.shape
         raise problem(
-            TracerValueError, f"NumPy needs the values of {self!r}, which are not known while "
-            "tracing", expected="NumPy functions that dispatch on their arguments",
-            repair="leave out np.asarray or np.array (weft.numpy has both, for traced arrays), "
-            "and write a method of a plain array as a function: np.dot(w, x) for w.dot(x)")
+            TracerValueError, f"NumPy needs the value of {self!r}, which is not known while "
+            "tracing", expected="a function of NumPy that dispatches on this argument",
+            repair="pass sizes and bounds to the compiled function as Python numbers; weft.numpy "
+            "has np.asarray and np.array for traced values" if number else
+            "leave out np.asarray and np.array (weft.numpy has both, for traced arrays), and "
+            "write methods of plain arrays as functions: np.dot(w, x) for w.dot(x)")
 
     # ---- NumPy's protocols
 

@@ -7,7 +7,10 @@ from weft.frontend.numpy import (
     info,
     joins,
     linalg_core,
+    matrices,
+    moves,
     nans,
+    norms,
     numeric,
     padding,
     picks,
@@ -15,6 +18,7 @@ from weft.frontend.numpy import (
     scans,
     selection,
     shapes,
+    signals,
     sorting,
     ufunc_methods,
     ufuncs,
@@ -22,6 +26,6 @@ from weft.frontend.numpy import (
     writes,
 )
 
-__all__ = ["creation", "einsum", "indexing", "info", "joins", "linalg_core", "nans", "numeric",
-           "padding", "picks", "reductions", "scans", "selection", "shapes", "sorting",
-           "ufunc_methods", "ufuncs", "unsupported", "writes"]
+__all__ = ["creation", "einsum", "indexing", "info", "joins", "linalg_core", "matrices", "moves",
+           "nans", "norms", "numeric", "padding", "picks", "reductions", "scans", "selection",
+           "shapes", "signals", "sorting", "ufunc_methods", "ufuncs", "unsupported", "writes"]

@@ -20,9 +20,9 @@ from weft.frontend.recording import LOCAL, Trace, element_type, lift
 from weft.frontend.tracer import Tracer
 
 __all__ = [
-    "Array", "as_array", "as_dim", "as_shape", "axes_of", "axis_of", "broadcast", "build",
-    "common_dtype", "count_of", "element", "into", "key_of", "lift", "of_kind", "result",
-    "same_dtype", "static", "the_trace", "ufunc", "view",
+    "Array", "as_array", "as_dim", "as_list", "as_shape", "axes_of", "axis_of", "broadcast",
+    "build", "common_dtype", "count_of", "element", "into", "key_of", "lift", "of_kind", "result",
+    "same_dtype", "spread", "static", "the_trace", "ufunc", "view",
 ]
 
 Array = Any      # anything NumPy takes as an array
@@ -109,6 +109,11 @@ def as_shape(shape: Any) -> Shape:
     return (as_dim(shape),)
 
 
+def as_list(value: Any) -> list[Any]:
+    """A number or several of them, as a list."""
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
 def axis_of(axis: Any, rank: int, what: str = "axis") -> int:
     """An axis counted from 0; an `AxisError` where there is none."""
     a = operator.index(axis)
@@ -167,3 +172,8 @@ def broadcast(nodes: Sequence[Node]) -> list[Node]:
     shape = broadcast_shape([n.shape for n in nodes])
     b = build()
     return [b.broadcast(n, shape) for n in nodes]
+
+
+def spread(value: Node, like: Node) -> Node:
+    """A 0-d value in the shape of `like`."""
+    return build().broadcast(value, like.shape)

@@ -18,8 +18,8 @@ from weft.frontend.numpy.common import (
     result,
     same_dtype,
 )
-from weft.frontend.numpy.creation import diagonal_node
 from weft.frontend.numpy.linalg_core import contract
+from weft.frontend.numpy.matrices import diagonal_node
 from weft.frontend.numpy.ufuncs import shape_str
 from weft.frontend.problems import shape_error
 from weft.frontend.table import implements

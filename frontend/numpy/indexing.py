@@ -120,7 +120,9 @@ def _concrete_item(part: Any) -> list[Item]:
         raise index_error("arrays used as indices must be of integer (or boolean) type")
     if array.ndim == 0:
         return [Item("int", int(array))]
-    return [Item("array", part if isinstance(part, np.ndarray) else array)]
+    if not isinstance(part, np.ndarray):
+        array.flags.writeable = False              # nobody else has it: a constant
+    return [Item("array", array)]
 
 
 _CONSUMES = frozenset(("int", "slice", "array", "mask"))

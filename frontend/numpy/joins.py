@@ -85,8 +85,8 @@ def stack(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None,
         raise shape_error("need at least one array to stack")
     shape = xs[0].node.shape
     if any(x.node.shape != shape for x in xs):
-        raise shape_error("all input arrays must have the same shape", None, "got "
-                          + ", ".join(shape_str(x.node.shape) for x in xs))
+        raise shape_error("all input arrays must have the same shape", "equal shapes, got "
+                          + " and ".join(shape_str(x.node.shape) for x in xs))
     a = axis_of(axis, len(shape) + 1)
     b = build()
     wide = [as_array(b.reshape(n, (*shape[:a], 1, *shape[a:]))) for n in same_dtype(xs)]

@@ -42,8 +42,10 @@ def _integer_indices(indices: Any, axis: int, size: Any) -> tuple[Node, str]:
     if array.dtype.kind not in "iub" and array.size:
         raise TypeError(f"Cannot cast array data from {array.dtype!r} to dtype('int64') according "
                         "to the rule 'safe'")
-    return index_node(indices if isinstance(indices, np.ndarray) else array.astype(np.int64),
-                      axis, size)
+    if not isinstance(indices, np.ndarray):
+        array = array.astype(np.int64)
+        array.flags.writeable = False              # nobody else has it: a constant
+    return index_node(array, axis, size)
 
 
 @implements(np.take)

@@ -53,7 +53,9 @@ def _resolve(ufunc: np.ufunc, keys: tuple[Key, ...], dtype: Any, casting: str) -
         types = resolve(operands, casting=casting, **options)
         own = tuple(map(dtype_of, types))
     except TypeError as error:
-        raise dtype_error(str(error), repair="convert the operands with astype") from None
+        unfit = "coerced" in str(error) or "loop" in str(error) or "cast" in str(error)
+        repair = "convert the operands with astype" if unfit else None
+        raise dtype_error(str(error), repair=repair) from None
     return own[:ufunc.nin], own[ufunc.nin:]
 
 

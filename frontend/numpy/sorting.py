@@ -23,10 +23,11 @@ from weft.frontend.numpy.common import (
 )
 from weft.frontend.numpy.creation import linspace
 from weft.frontend.numpy.joins import part
+from weft.frontend.numpy.moves import flip
 from weft.frontend.numpy.picks import along_axis
 from weft.frontend.numpy.promote import common_type
 from weft.frontend.numpy.reductions import count_node, fold, keep_axes
-from weft.frontend.numpy.shapes import flip, ravel
+from weft.frontend.numpy.shapes import ravel
 from weft.frontend.numpy.ufuncs import assign, check_writable
 from weft.frontend.problems import dtype_error, problem, shape_error
 from weft.frontend.table import implements, method
@@ -63,7 +64,7 @@ def argsort(a: Array, axis: Any = -1, kind: Any = None, order: Any = None, *,
 @method("sort")
 def _sort_method(x: Tracer, axis: Any = -1, kind: Any = None, order: Any = None, *,
                  stable: Any = None) -> None:
-    check_writable(x, "x.sort()")
+    check_writable(x, "x.sort()", "write x = np.sort(x)")
     assign(x, sort(x, axis, kind, order, stable=stable))
 
 
@@ -76,7 +77,7 @@ def _partition(a: Array, kth: Any, axis: Any = -1, kind: Any = "introselect",
 @method("partition")
 def _partition_method(x: Tracer, kth: Any, axis: Any = -1, kind: Any = "introselect",
                       order: Any = None) -> None:
-    check_writable(x, "x.partition()")
+    check_writable(x, "x.partition()", "write x = np.partition(x, kth)")
     assign(x, sort(x, axis))
 
 

@@ -187,7 +187,7 @@ def _deliver(ufunc: Any, result: Tracer, out: Any, where: Any, casting: str) -> 
 def assign(out: Any, value: Tracer, where: Any = True, casting: str = "same_kind",
            what: str = "array data") -> Tracer:
     """Make `out` hold `value`, converted and broadcast; `out` is given back."""
-    check_writable(out, "out=")
+    check_writable(out, "out=", "leave out= out and bind the result")
     b = out.tape.builder
     if not np.can_cast(value.dtype, out.dtype, casting):  # type: ignore[arg-type]
         raise dtype_error(f"Cannot cast {what} from {value.dtype!r} to {out.dtype!r} with casting "
@@ -204,7 +204,7 @@ def assign(out: Any, value: Tracer, where: Any = True, casting: str = "same_kind
     return out  # type: ignore[no-any-return]
 
 
-def check_writable(out: Any, how: str) -> None:
+def check_writable(out: Any, how: str, repair: str = "write x = x + y instead of x += y") -> None:
     """Refuse to write where another object of the caller would see it."""
     if type(out) is not Tracer:
         raise problem(UnsupportedError, f"{how} writes into an array from outside the compiled "
@@ -215,12 +215,12 @@ def check_writable(out: Any, how: str) -> None:
                       + ("an argument, the caller's own array," if out.arg >= 0 else
                          "an array from outside the compiled function")
                       + " which is not traced yet", expected="a new array, bound to the name",
-                      repair="write x = x + y instead of x += y, or start with x = x.copy()")
+                      repair=f"{repair}, or start with x = x.copy()")
     live = [v for v in out.views or () if v() is not None]
     if out.source is not None or live:
         raise problem(UnsupportedError, f"{how} changes an array through a view of it, or under "
                       "one, which is not traced yet", expected="a new array, bound to the name",
-                      repair="write x = x + y instead of x += y, or copy() the view")
+                      repair=f"{repair}, or copy() the view")
 
 
 # ---- operators
@@ -281,7 +281,8 @@ def _inplace(name: str, a: Tracer, b: Any) -> Any:
     if not a.tape.open:
         raise escaped(a)
     a.tape.locate()
-    check_writable(a, f"x {_SYMBOLS[name]}= y")
+    symbol = _SYMBOLS[name]
+    check_writable(a, f"x {symbol}= y", f"write x = x {symbol} y instead of x {symbol}= y")
     result = _binary(name, a, b)
     if result is NotImplemented:
         return result

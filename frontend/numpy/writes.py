@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 @implements(np.copyto)
 def _copyto(dst: Any, src: Array, casting: str = "same_kind", where: Any = True) -> None:
-    check_writable(dst, "np.copyto")
+    check_writable(dst, "np.copyto", "write dst = np.where(mask, src, dst)")
     value = lift(src)
     if value.weak:
         value = as_array(build().convert(value.node, dst.element))
@@ -25,7 +25,7 @@ def _copyto(dst: Any, src: Array, casting: str = "same_kind", where: Any = True)
 
 @method("fill")
 def _fill(x: Tracer, value: Any) -> None:
-    check_writable(x, "x.fill()")
+    check_writable(x, "x.fill()", "write x = np.full_like(x, value)")
     assign(x, as_array(build().convert(lift(value).node, x.element)), True, "unsafe")
 
 
