@@ -27,13 +27,18 @@ __all__ = ["CallTrace", "trace_call"]
 class CallTrace:
     """A traced call.
 
-    The graph's parameters are the call's leaves, then `hidden`: functions that give the arrays
-    found outside the arguments, as they are now. `tree` is the container of the results.
+    The graph's parameters are the call's leaves, then the arrays found outside the arguments, each
+    with the place that holds it, if that is known. `tree` is the container of the results.
     """
 
     traced: Traced
     tree: Tree
-    hidden: tuple[Callable[[], Any], ...]
+    outside: tuple[tuple[Place | None, Any], ...]
+
+    @property
+    def hidden(self) -> list[Callable[[], Any]]:
+        """Functions that give the outside arrays as they are at the time."""
+        return [_reader(place, array) for place, array in self.outside]
 
 
 def trace_call(fn: Callable[..., Any], call: Call, watch: Watch) -> CallTrace:
@@ -101,10 +106,10 @@ def _with_hidden(traced: Traced, tree: Tree, count: int, found: Sequence[Place],
                     for r in results)
     held = {id(value): place for place, value in watch.found(call.objects)
             if isinstance(value, np.ndarray)}
-    hidden = [_reader(found[i - count], None) for i in kept]
-    hidden += [_reader(held.get(id(array)), array) for array in traced.captures]
+    outside: list[tuple[Place | None, Any]] = [(found[i - count], None) for i in kept]
+    outside += [(held.get(id(array)), array) for array in traced.captures]
     graph = Graph(graph.name, params, graph.nodes, graph.results)
-    return CallTrace(replace(traced, graph=graph, results=results), tree, tuple(hidden))
+    return CallTrace(replace(traced, graph=graph, results=results), tree, tuple(outside))
 
 
 def _reader(place: Place | None, array: Any) -> Callable[[], Any]:

@@ -126,7 +126,7 @@ def explain(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation
     stage, hits, has_entry = None, 0, False
     if args or kwargs:
         executable, hits = fn.compiled_for(*args, **kwargs)
-        stage, has_entry = executable.about, executable.has_entry
+        stage, has_entry = executable.about, executable.entry is not None
     return Explanation(fn.__name__, stage, tuple(fn.records), hits, has_entry)
 
 

@@ -16,6 +16,7 @@ from weft.devices.protocol import Cache
 from weft.devices.registry import DEFAULT_DEVICE, check_device
 from weft.frontend.dump import Dump, dump_directory
 from weft.frontend.leaves import INT_LIMIT
+from weft.frontend.places import Place, place_id
 from weft.frontend.recording import active
 from weft.frontend.records import Record, reasons
 from weft.frontend.signature import Arguments, Call, Pattern, leaf_parts
@@ -26,12 +27,13 @@ from weft.frontend.watch import Watch
 from weft.runtime.cache import default_cache
 from weft.runtime.dispatch import DispatchCache
 from weft.runtime.executable import Executable
-from weft.runtime.native import EntryChain, native_class
+from weft.runtime.native import EntryChain, Variable, native_class
 
 __all__ = ["BoundJit", "Jit", "jit"]
 
 _ndarray = np.ndarray
 _WEAK = frozenset((float, bool, complex))
+_RENEW = 64         # calls through Python between two looks at a native entry
 _RECORDS = 1000     # compilations remembered for `weft.explain`
 
 
@@ -84,8 +86,9 @@ class Jit:
                     parts.append(self._watch.state())
                 found = self._cache.find(tuple(parts), args)
                 if found is not None:
-                    if found.fresh:
-                        self._add_entry(found)
+                    found.countdown -= 1
+                    if not found.countdown:
+                        self._see_to_entry(found)
                     return found(args)
         return self._call(args, kwargs)
 
@@ -101,8 +104,10 @@ class Jit:
             if active() is not None:      # nested: its ops belong to the trace that runs
                 return self._fn(*args, **kwargs)
             found = self._make(call, args, kwargs)
-        elif found.fresh:
-            self._add_entry(found)
+        else:
+            found.countdown -= 1
+            if not found.countdown:
+                self._see_to_entry(found)
         return found(call.leaves)
 
     def _native_error(self, status: int, /, *args: Any) -> Any:
@@ -119,12 +124,16 @@ class Jit:
             return None                   # the plain function may take what a jitted one does not
         return None if any(type(leaf) is Tracer for leaf in call.leaves) else call
 
-    def _key(self, call: Call) -> Hashable:
-        state = () if self._watch.is_empty and not call.objects else (
-            self._watch.state(call.objects),)
-        if self._simple and call.is_flat:
-            return (*leaf_parts(call.leaves), *state)
-        return (self._arguments.key(call), *state)
+    def _key(self, call: Call, outside: Hashable = None) -> Hashable:
+        if outside is None:
+            outside = self._outside(call)
+        parts = leaf_parts(call.leaves) if self._simple and call.is_flat else (
+            self._arguments.key(call),)
+        return (*parts, outside) if outside else parts
+
+    def _outside(self, call: Call) -> Hashable:
+        """What the function reads beside its arguments; empty if that is nothing."""
+        return self._watch.state(call.objects)
 
     # ---- compiling
 
@@ -139,7 +148,8 @@ class Jit:
             return stage.executable, stage.specialized
 
         made = self._cache.get_or_make(key, call.leaves, make)
-        self._cache.move(key, self._key(call))      # tracing may have changed what is watched
+        made.state = self._outside(call)            # tracing may have changed what is watched
+        self._cache.move(key, self._key(call, made.state))
         return made
 
     def _compiled(self, call: Call) -> CompiledStage:
@@ -152,21 +162,37 @@ class Jit:
         dump.lowered(lowered)
         return lowered.compile(_disk_cache())
 
-    def _add_entry(self, executable: Executable) -> None:
+    def _see_to_entry(self, executable: Executable) -> None:
         """Let calls of this signature go straight to native code, where that is possible.
 
-        Done at the second call, since many functions are called only once.
+        Done at the second call, since many functions are called only once; and again from time to
+        time while calls still come through Python, since guards can lose sight of variables.
         """
         with self._lock:
-            if not executable.fresh:
+            executable.countdown = _RENEW
+            variables = self._variables(executable)
+            if executable.entry is not None:
+                if variables:
+                    executable.entry.renew()
                 return
-            executable.fresh = False
-            if not (type(self) is not Jit and self._watch.is_empty):
+            spec = executable.about.entry_spec() if type(self) is not Jit else None
+            if spec is None or variables is None:
+                executable.countdown = -1           # never again
                 return
-            spec = executable.about.entry_spec()
-            if spec is not None:
-                executable.has_entry = self._entries.add(self, executable.compiled, spec,
-                                                         _disk_cache())
+            executable.entry = self._entries.add(self, executable.compiled, spec, variables,
+                                                 _disk_cache())
+
+    def _variables(self, executable: Executable) -> list[Variable] | None:
+        """What native code has to look at before it runs this, or None if it cannot."""
+        view = self._watch.view
+        if view.state != executable.state or view.deep or view.contents:
+            return None
+        held = {place_id(place): (place, value) for place, value in view.roots}
+        passed = [place_id(p) if p else None for p, _ in executable.about.traced.traced.outside]
+        if not all(p in held for p in passed):
+            return None
+        return [*(_variable(*held[p], passed=True) for p in passed if p),
+                *(_variable(*held[p]) for p in held if p not in passed)]
 
     def _remember(self, key: Hashable, call: Call, stage: CompiledStage) -> None:
         values, outside = call.values, self._watch.describe(call.objects)
@@ -258,6 +284,10 @@ class BoundJit:
 
     def __repr__(self) -> str:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+
+def _variable(place: Place, value: Any, passed: bool = False) -> Variable:
+    return Variable(place[0], place[1], value, passed)
 
 
 def _disk_cache() -> Cache | None:

@@ -257,13 +257,17 @@ class CompiledStage:
                 "lower": self.before.seconds, "compile": self.seconds}
 
     def entry_spec(self) -> EntrySpec | None:
-        """The signature of a native entry, or None where calls have to go through Python."""
+        """The signature of a native entry, or None where calls have to go through Python.
+
+        The outside arrays follow the arguments.
+        """
         source, call_trace = self.source, self.traced.traced
-        if call_trace.hidden or not (source.plain and source.call.is_flat):
+        if not (source.plain and source.call.is_flat):
             return None
-        specs = [(spec.kind, spec.type) for spec in source.call.specs]
+        given = [(spec.kind, spec.type) for spec in source.call.specs]
+        given += [("array", p.tensor) for p in self.traced.graph.params[len(given):]]
         work = sum((k.flops + k.nbytes for k in self.before.kernels), 0)
-        return entry_spec(specs, self.specialized, call_trace.traced.results,
+        return entry_spec(given, self.specialized, call_trace.traced.results,
                           self.before.before.graph, _structure(call_trace.tree), work,
                           bool(getattr(self.compiled, "checks", True)))
 

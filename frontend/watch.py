@@ -101,6 +101,11 @@ class Watch:
         self._ignored: dict[PlaceId, Any] = {}     # with the holders, so that no id comes again
 
     @property
+    def view(self) -> View:
+        """What was found when last looked."""
+        return self._view
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing was found that may change."""
         return not self._view.roots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +45,7 @@ class Executable:
     """
 
     __slots__ = ("_build", "_dtypes", "_hidden", "_outputs", "_plain", "_run", "_single",
-                 "about", "compiled", "fresh", "has_entry")
+                 "about", "compiled", "countdown", "entry", "state")
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],
@@ -54,8 +54,9 @@ class Executable:
         """`plain`: all arguments are native arrays; `single`: the result is one array."""
         self.compiled = compiled
         self.about: Any = None          # whatever made it, for those who look in
-        self.fresh = True               # until it is used a second time
-        self.has_entry = False
+        self.countdown = 1              # calls through Python before its entry is seen to
+        self.entry: Any = None          # a native entry, perhaps with a guard
+        self.state: Hashable = ()       # of what the code reads beside its arguments
         self._run = compiled.run
         self._dtypes = tuple(dtypes)
         self._outputs = tuple(outputs)

@@ -14,11 +14,12 @@ from weft.compiler.types import Dim, TensorType
 from weft.devices.cpu.callable_type import native_callable, set_entry
 from weft.devices.cpu.engine import Entry
 from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
+from weft.devices.cpu.guard import Guard, Variable, load_guard
 from weft.devices.cpu.native import ensure
 from weft.devices.protocol import Cache, Compiled
 from weft.runtime.executable import Output
 
-__all__ = ["EntryChain", "EntrySpec", "Structure", "entry_spec", "native_class"]
+__all__ = ["EntryChain", "EntrySpec", "Structure", "Variable", "entry_spec", "native_class"]
 
 T = TypeVar("T")
 Structure = Literal["single", "tuple", "list"]
@@ -73,27 +74,38 @@ def _param(kind: str, type: TensorType, value: object) -> Param | None:
     return Param("equal_int", value=value) if isinstance(value, int) else None
 
 
+def _entry(compiled: Compiled, spec: EntrySpec, variables: Sequence[Variable],
+           cache: Cache | None) -> Entry | Guard | None:
+    try:
+        entry: Entry | None = compiled.entry(spec, cache)
+    except ValueError:                      # a size that no parameter tells
+        return None
+    if entry is None or not variables:
+        return entry
+    return load_guard(entry, variables, len(spec.params) - sum(v.passed for v in variables), cache)
+
+
 class EntryChain:
     """The entries of one function."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []     # held, because calls run their code
+        self._entries: list[Entry | Guard] = []     # held, because calls run their code
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def add(self, function: object, compiled: Compiled, spec: EntrySpec,
-            cache: Cache | None = None) -> bool:
-        """Put an entry for the program before the others; whether that could be done."""
-        if len(self._entries) >= _LENGTH:
-            return False
-        try:
-            entry = compiled.entry(spec, cache)
-        except ValueError:                  # a size that no parameter tells
-            return False
+            variables: Sequence[Variable] = (), cache: Cache | None = None) -> Entry | Guard | None:
+        """Put an entry for the program before the others; None if that cannot be done.
+
+        `variables` are those that a guard has to look at; the last parameters of `spec` are the
+        ones among them that it passes on.
+        """
+        full = len(self._entries) >= _LENGTH
+        entry = None if full else _entry(compiled, spec, variables, cache)
         if entry is None:
-            return False
+            return None
         if self._entries:
             entry.set_next(self._entries[-1].address)
         self._entries.append(entry)
-        return set_entry(function, entry.address)
+        return entry if set_entry(function, entry.address) else None

@@ -240,16 +240,115 @@ def test_entries_are_for_the_values_they_were_made_for():
 
 
 FACTOR = 2.0
+BIAS = np.ones(4, np.float32)
 
 
-def helper(x):
-    return x * FACTOR
+def with_globals(x):
+    return x * FACTOR + BIAS
 
 
-def test_no_entry_where_something_outside_may_change(monkeypatch):
-    f = native(lambda x: helper(x))
-    f(X), f(X)
+def test_entries_look_at_globals(monkeypatch):
+    traced, runs = counted(with_globals)
+    f = native(traced)
+
+    def check(entries):
+        for _ in range(2):
+            same(f(X), X * FACTOR + BIAS)
+        assert len(f._entries) == entries
+    check(1)
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    check(2)
+    monkeypatch.setitem(globals(), "BIAS", np.full(4, 7, np.float32))
+    check(2)
+    BIAS[1] = 9
+    check(2)
+    monkeypatch.setitem(globals(), "BIAS", np.float32(1))
+    check(3)
+    monkeypatch.setitem(globals(), "BIAS", np.ones((3, 1)))
+    check(4)
+    monkeypatch.delitem(globals(), "BIAS")
+    with pytest.raises(NameError, match="BIAS"):
+        f(X)
+    monkeypatch.setitem(globals(), "BIAS", np.zeros(4, np.float32))
+    check(4)
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    check(5)
+    assert len(runs) == 6                      # with the one that found no BIAS
+
+
+def test_entries_look_at_closed_over_variables():
+    factor, bias = 2.0, np.ones(4, np.float32)
+
+    @native
+    def f(x):
+        return x * factor, bias.sum() + x[0]
+
+    def check(entries):
+        for _ in range(2):
+            for got, want in zip(f(X), (X * factor, bias.sum() + X[0])):
+                same(got, want)
+        assert len(f._entries) == entries
+    check(1)
+    factor = 5.0
+    check(2)
+    bias = bias * 3
+    check(2)
+    bias = bias.T[::-1]
+    check(2)                                   # not contiguous: Python makes the call
+    bias = np.ones(3, np.float32)
+    check(3)
+    same(f(x=X)[0], X * factor)
+
+
+def test_a_guard_finds_a_table_that_has_moved():
+    scope = {"np": np, "SCALE": 2.0}
+    exec("def f(x):\n    return x * SCALE", scope)
+    f = native(scope["f"])
+    f(X), f(X)
+    guard = next(iter(f._cache.signatures().values())).only.entry
+    calls = []
+    dispatch = f._dispatch
+    f._dispatch = lambda *args: calls.append(1) or dispatch(*args)
+    f(X)
+    assert not calls
+    scope.update({f"more{i}": i for i in range(2000)})
+    for _ in range(70):
+        same(f(X), X * 2)
+    assert 60 <= len(calls) <= 64 and guard.renew()
+    scope["SCALE"] = 3.0
+    same(f(X), X * 3)
+
+
+def test_variables_bound_anew_while_native_code_runs():
+    """The array in use is held, though nobody else holds it any more."""
+    box = np.ones((400, 400))
+
+    @native
+    def f(x):
+        return x @ box @ box
+
+    x, stop, wrong = np.ones((400, 400)), threading.Event(), []
+    f(x), f(x)
+
+    def work():
+        while not stop.is_set():
+            y = f(x)[0, 0]
+            if y % 160000:
+                wrong.append(y)
+    thread = threading.Thread(target=work)
+    thread.start()
+    for n in range(1, 200):
+        box = np.full((400, 400), float(n % 5))
+    stop.set()
+    thread.join()
+    assert not wrong and len(f.records) == 1
+
+
+def test_no_entry_where_containers_outside_may_change():
+    table = {"factor": 2.0}
+    f = native(lambda x: x * table["factor"])
+    f(X), f(X)
+    table["factor"] = 3.0
     same(f(X), X * 3)
     assert len(f._entries) == 0
 

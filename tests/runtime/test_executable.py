@@ -124,7 +124,7 @@ def test_calls_that_only_python_can_make(outputs, structure, specialized):
 def test_devices_without_entries():
     spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", 100, True)
     chain = EntryChain()
-    assert not chain.add(object(), Echo(), spec) and len(chain) == 0
+    assert chain.add(object(), Echo(), spec) is None and len(chain) == 0
 
 
 def test_an_entry_for_sizes_that_cannot_be_told_is_none():
@@ -132,7 +132,7 @@ def test_an_entry_for_sizes_that_cannot_be_told_is_none():
         def entry(self, spec, cache=None):
             raise ValueError("no parameter gives the size B")
     spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", 100, True)
-    assert not EntryChain().add(object(), Refuses(), spec)
+    assert EntryChain().add(object(), Refuses(), spec) is None
 
 
 def test_chains_are_bounded(monkeypatch):
@@ -148,4 +148,5 @@ def test_chains_are_bounded(monkeypatch):
     monkeypatch.setattr(native, "set_entry", lambda function, address: True)
     spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", 100, True)
     chain = EntryChain()
-    assert [chain.add(object(), Makes(), spec) for _ in range(20)] == [True] * 16 + [False] * 4
+    added = [chain.add(object(), Makes(), spec) is not None for _ in range(20)]
+    assert added == [True] * 16 + [False] * 4 and len(chain) == 16
