@@ -11,7 +11,7 @@ from weft.compiler.types import DTYPES, Dim, numel
 from weft.devices.cpu.gemm_form import Form, Leaf
 from weft.devices.cpu.gemm_micro import plane_type
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "masks_are_cheap"]
 
 TILE_TURN = 1.3          # cycles of a tile's turn besides its loads and multiplications
 PACK_LINE = 4.0          # cycles to pack a cache line
@@ -65,6 +65,12 @@ def _size(name: str) -> int:
     return DTYPES[name].itemsize
 
 
+def masks_are_cheap(form: Form, target: Target) -> bool:
+    """Whether loads and stores of all of the kernel's types may be masked."""
+    return target.masked and (target.vector_bytes >= 64 or all(
+        t.dtype.itemsize >= 4 for _, t in form.kernel.buffers))
+
+
 @dataclass(frozen=True)
 class _Draft:
     """The tile and how operands are read, before the units are decided on."""
@@ -91,11 +97,6 @@ class _Planner:
         self.n, self.k = form.columns, form.depth
         self.static = isinstance(form.rows, int)
 
-    @property
-    def _masked(self) -> bool:
-        return self.target.masked and (self.target.vector_bytes >= 64 or all(
-            t.dtype.itemsize >= 4 for _, t in self.form.kernel.buffers))
-
     def plan(self) -> Plan | None:
         """The plan; None for dot products along rows of the only matrix, read once: a row sum."""
         f = self.form
@@ -109,7 +110,7 @@ class _Planner:
         units = numel(_extent(a) for a in f.batch) * ceil(panels / columns) * chunks
         return Plan(self.lanes, p.rows, p.vectors, self._ways(p), p.depth, columns * p.width,
                     unit_tiles * p.rows if self.static else 0, chunks, p.right, p.left,
-                    p.left is None and not p.right, p.streams, p.parallel, units)
+                    not p.right, p.streams, p.parallel, units)
 
     def _draft(self) -> _Draft:
         rows, vectors = self._tile()
@@ -187,7 +188,7 @@ class _Planner:
     def _packs_right(self, rows: int, width: int) -> bool:
         f = self.form
         direct = all(x.step(f.n) == 1 and x.step(f.k) is not None for x in f.right)
-        if not direct or not (self._masked or self.n % width == 0):
+        if not direct or not (masks_are_cheap(self.form, self.target) or self.n % width == 0):
             return True
         if self.m > 2 * rows and any(x.load is not x.expr for x in f.right):
             return True                       # converted once, not for every tile
@@ -240,8 +241,7 @@ class _Planner:
         """Cycles until all threads are done; more units than needed even out disturbances."""
         line = self.k * self.item / 64
         right = panels * p.width * line * PACK_LINE     # packed or not, it is fetched
-        left = tiles * p.rows * line * PACK_LINE if p.left else 0.0
-        unit = panels * tiles * self._tile_cycles(p.rows, p.vectors) + right + left + UNIT_CYCLES
+        unit = panels * tiles * self._tile_cycles(p.rows, p.vectors) + right + UNIT_CYCLES
         units *= self._batches()
         if p.streams:
             unit += LINES_APART * units     # short pieces of rows are read slowly

@@ -1,0 +1,95 @@
+"""The frame of a contraction's functions: arguments, sizes, and small arithmetic they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.target import Target
+from weft.compiler.types import Dim
+from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.evaluate import Evaluator
+from weft.devices.cpu.gemm_form import Form
+from weft.devices.cpu.gemm_plan import Plan
+
+__all__ = ["Frame", "extent"]
+
+
+class Frame:
+    """One function being written: its emitter and an evaluator that knows the kernel's buffers."""
+
+    def __init__(self, form: Form, plan: Plan, target: Target) -> None:
+        self.form = form
+        self.plan = plan
+        self.target = target
+        self.e = e = Emitter(target)
+        self.ev = Evaluator(e, {}, form.kernel.types, {})
+        k, ctx = form.kernel, e.arg("ctx", "ptr")
+        for i, (name, _) in enumerate(k.buffers):
+            self.ev.pointers[name] = e.load(e.gep(ctx, i, "ptr"), "ptr")
+        if k.symbols:
+            table = e.load(e.gep(ctx, len(k.buffers), "ptr"), "ptr")
+            self.ev.dims.update({s: e.load(e.gep(table, i, "i64"), "i64")
+                                 for i, s in enumerate(k.symbols)})
+        self.workspace = e.load(e.gep(ctx, len(k.buffers) + 2, "ptr"), "ptr") \
+            if plan.pack_left else e.const("ptr", 0)
+
+    def text(self, name: str) -> str:
+        """The finished function."""
+        self.e.write("ret void")
+        return (f"define internal void @{name}(ptr noalias %ctx, i64 %lo, i64 %hi) "
+                f"{{\nentry:\n{self.e.body()}\n}}\n")
+
+    @contextmanager
+    def units(self) -> Iterator[Val]:
+        """The loop over the units that the function is called for."""
+        with self.e.loop(self.e.arg("lo", "i64"), self.e.arg("hi", "i64"), stem="unit") as unit, \
+                self.ev.scope():
+            yield unit.i
+
+    def place_batch(self, unit: Val, axes: tuple[Axis, ...]) -> None:
+        """Set the batch axes from their flat number."""
+        for i, axis in reversed(list(enumerate(axes))):
+            if i == 0:
+                self.ev.axes[axis] = unit
+            else:
+                unit, self.ev.axes[axis] = self.divided(unit, extent(axis))
+
+    def divided(self, x: Val, by: Dim) -> tuple[Val, Val]:
+        """Quotient and remainder of what is not negative."""
+        e = self.e
+        if by == 1:
+            return x, e.const("i64", 0)
+        d = self.ev.dim(by)
+        q = Val(e, (Val(e, x.ref, "u64") / Val(e, d.ref, "u64")).ref, "i64")
+        return q, x - q * d
+
+    def least(self, x: Val, bound: Val | int) -> Val:
+        """The smaller of two."""
+        return self.e.intrinsic("smin", x, self.e.like(x, bound))
+
+    def rows(self, chunk: Val, fixed: int, chunks: int, unit: int) -> tuple[Val, Val]:
+        """First and end row of a chunk: `fixed` rows each, or as many multiples of `unit` as it
+        takes to make `chunks`."""
+        total = self.ev.dim(self.form.rows)
+        each: Val | int = fixed
+        if not fixed:
+            each = (total + (unit * chunks - 1)) / (unit * chunks) * unit
+        lo = chunk * each
+        return self.least(lo, total), self.least(lo + each, total)
+
+    @contextmanager
+    def span(self, lo: int, hi: int) -> Iterator[Val]:
+        """A loop, or just its body where there is one turn."""
+        if hi - lo == 1:
+            yield self.e.const("i64", lo)
+            return
+        with self.e.loop(lo, hi, stem="block") as loop, self.ev.scope():
+            yield loop.i
+
+
+def extent(axis: Axis) -> Dim:
+    """An axis's extent, which is a plain size."""
+    assert not isinstance(axis.extent, Index)
+    return axis.extent
