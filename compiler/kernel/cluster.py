@@ -19,7 +19,8 @@ class Cluster:
     """Nodes computed by one kernel.
 
     `axes` span the roots' elements. Once a reduction has joined, `rows` are the axes that its
-    result keeps and `inner` maps each reduction to the axes it runs over.
+    result keeps and `inner` maps each reduction to the axes it runs over. `depth` counts how many
+    members follow one another from each member to a root.
     """
 
     axes: tuple[Axis, ...]
@@ -28,6 +29,7 @@ class Cluster:
     demand: dict[Node, list[At]] = field(default_factory=dict)
     rows: tuple[Axis, ...] | None = None
     inner: dict[Node, tuple[Axis, ...]] = field(default_factory=dict)
+    depth: dict[Node, int] = field(default_factory=dict)
     contraction: Node | None = None
     library: bool = False
     notes: list[str] = field(default_factory=list)

@@ -31,6 +31,7 @@ from weft.compiler.types import DTYPES, Dim
 __all__ = ["cluster_graph"]
 
 HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
+MAX_DEPTH = 100       # operations one behind another: recursion follows them
 MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
@@ -130,6 +131,8 @@ class _Fusion:
         """None if the cluster may compute the node itself, else the reason why not."""
         if k.library:
             return "a library step takes stored arrays"
+        if self.depth_in(node, k) > MAX_DEPTH:
+            return "the chain of operations is long"
         reads = k.demand[node]
         if node.kind == "contraction":
             return self._contraction_joins(node, k, reads)
@@ -149,6 +152,10 @@ class _Fusion:
         if len(k.roots) > 1 and self.depends_on(node.inputs, k):
             return "that would make the kernels depend on each other"
         return None
+
+    def depth_in(self, node: Node, k: Cluster) -> int:
+        """How many operations of the cluster would follow one another from the node on."""
+        return 1 + max((k.depth.get(u, 0) for u in self.graph.users[node]), default=0)
 
     def _in_product(self, at: At, k: Cluster) -> bool:
         assert k.contraction is not None
@@ -230,42 +237,35 @@ class _Fusion:
     # ---- dependence between clusters
 
     def depends_on(self, nodes: Iterable[Node], k: Cluster) -> bool:
-        """Whether computing the nodes needs anything that the cluster stores."""
-        members = set(k.members)
+        """Whether computing the nodes needs anything that the cluster computes."""
+        return self._leads_to(nodes, set(k.members))
+
+    def reaches(self, user: Node, k: Cluster) -> bool:
+        """Whether the cluster depends on the kernel that computes `user`."""
+        home = self.home.get(user)
+        if home is k:
+            return False
+        return self._leads_to(outer_inputs(k), set(home.members) if home else {user}, k)
+
+    def _leads_to(self, nodes: Iterable[Node], goal: set[Node], but: Cluster | None = None) -> bool:
+        """Whether the nodes need one of the goal; a member of a cluster needs all that this does,
+        except for the cluster `but`."""
         seen: set[Node] = set()
         stack = list(nodes)
         while stack:
             n = stack.pop()
-            if n in members:
+            if n in goal:
                 return True
             if n in seen or n.is_param:
                 continue
             seen.add(n)
             stack.extend(n.inputs)
             home = self.home.get(n)
-            if home is not None:
-                stack.extend(m for m in home.members if m not in seen)
-        return False
-
-    def reaches(self, user: Node, k: Cluster) -> bool:
-        """Whether the cluster depends on the kernel that computes `user`."""
-        home = self.home.get(user)
-        group = set(home.members) if home is not None else {user}
-        if home is k:
-            return False
-        seen: set[Node] = set()
-        stack = [i for m in k.members for i in m.inputs if i not in k.members]
-        while stack:
-            n = stack.pop()
-            if n in group:
-                return True
-            if n in seen or n.is_param:
-                continue
-            seen.add(n)
-            stack.extend(n.inputs)
-            other = self.home.get(n)
-            if other is not None and other is not k:
-                stack.extend(m for m in other.members if m not in seen)
+            if home is not None and home is not but:
+                if not goal.isdisjoint(home.members):
+                    return True
+                seen.update(home.members)
+                stack.extend(outer_inputs(home))
         return False
 
     # ---- changing clusters
@@ -313,6 +313,7 @@ class _Fusion:
                 a.need(node, tuple(ix.substitute(swap) for ix in at))
         for node, axes in b.inner.items():
             a.inner[node] = tuple(mapping.get(x, x) for x in axes)
+        a.depth.update(b.depth)
         a.notes += b.notes
         self.clusters.remove(b)
         for m in b.members:
@@ -335,6 +336,7 @@ class _Fusion:
                 k.rows = rows
             if node.kind == "contraction":
                 k.contraction = node
+        k.depth[node] = self.depth_in(node, k)
         k.members.append(node)
         self.home.setdefault(node, k)
         self.follow(node, k)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import count
 
 from weft.compiler.ir import Graph, Node, is_scalar_constant
-from weft.compiler.kernel.cluster import Cluster
+from weft.compiler.kernel.cluster import Cluster, outer_inputs
 from weft.compiler.kernel.construct import construct
 from weft.compiler.kernel.expr import Exprs
 from weft.compiler.kernel.fusion import cluster_graph
@@ -66,29 +65,24 @@ def _ordered(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
     """Clusters after those whose results they need, else in the graph's order."""
     home = {r: k for k in clusters for r in k.roots}
     position = {n: i for i, n in enumerate(graph.nodes)}
-    out: list[Cluster] = []
-    state: dict[int, int] = {}
 
-    def needs(k: Cluster) -> Iterable[Cluster]:
-        members = set(k.members)
-        inputs = {i for m in k.members for i in m.inputs if i not in members or k.library}
-        inputs |= {n for n in k.demand if n not in members}
-        return (home[i] for i in sorted((i for i in inputs if i in home), key=position.__getitem__)
-                if home[i] is not k)
+    def needs(k: Cluster) -> list[Cluster]:
+        inputs = {n for n in (*outer_inputs(k), *k.demand) if n in home and home[n] is not k}
+        return [home[n] for n in sorted(inputs, key=position.__getitem__, reverse=True)]
 
-    def visit(k: Cluster) -> None:
-        if state.get(id(k)) == 2:
-            return
-        assert state.get(id(k)) != 1, "clusters depend on each other"
-        state[id(k)] = 1
-        for other in needs(k):
-            visit(other)
-        state[id(k)] = 2
-        out.append(k)
-
-    for k in sorted(clusters, key=lambda k: min(position[r] for r in k.roots)):
-        visit(k)
-    return out
+    stack = sorted(clusters, key=lambda k: -min(position[r] for r in k.roots))
+    out: dict[Cluster, None] = {}
+    begun: set[Cluster] = set()
+    while stack:
+        k = stack[-1]
+        missing = [other for other in needs(k) if other not in out] if k not in out else []
+        if not missing:
+            out[stack.pop()] = None
+            continue
+        assert k not in begun, "clusters depend on each other"
+        begun.add(k)
+        stack += missing
+    return list(out)
 
 
 def _step(k: Cluster, names: _Names, number: int) -> Step:

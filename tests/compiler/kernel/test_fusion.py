@@ -115,3 +115,27 @@ def test_elements_of_a_whole_sum_are_not_computed_by_its_one_row():
         x = b.x("x", 64, 64)
         return b.reduce_sum(x, axes=(0, 1)), b.exp(x)
     assert kernels(check(build(make), rtol=SUM)) == 2
+
+
+def test_long_chains_are_cut():
+    """However many operations follow one another, compilation does not run out of stack."""
+    def chain(b: Make):
+        x = b.x("x", 4, 4, dtype="f64")
+        for i in range(1000):
+            x = b.plus(b.mul(x, b.num(x, 0.99)), b.num(x, i % 7))
+        return x
+    assert 10 < kernels(check(build(chain))) < 40
+
+    def products(b: Make):
+        x = b.x("x", 4, 4, dtype="f64")
+        for _ in range(500):
+            x = b.tanh(b.matmul(x, x))
+        return x
+    assert kernels(check(build(products), rtol=1e-6)) == 500
+
+
+def test_many_results_of_one_array_are_one_kernel():
+    def make(b: Make):
+        x = b.x("x", 8, 8)
+        return [b.plus(x, b.num(x, i)) for i in range(100)]
+    assert kernels(check(build(make))) == 1
