@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from weft.compiler.ir import Node
 from weft.compiler.rewrite.driver import Rewriter, Rule, rule
 from weft.compiler.rewrite.match import is_op, reshape_groups, without
-from weft.compiler.types import Dim
+from weft.compiler.types import DTYPES, Dim
 
 __all__ = ["RULES"]
 
@@ -129,6 +129,39 @@ def _index_along_one(n: Node, b: Rewriter) -> Node | None:
 
 
 # --------------------------------------------------------------------------- contractions
+
+@rule(RULES, "dot(x, y) over nothing → 0", "dot_general")
+def _dot_of_nothing(n: Node, b: Rewriter) -> Node | None:
+    x, (cx, _) = n.inputs[0], n.attrs["contract"]
+    return b.fill(n, 0) if any(x.shape[a] == 0 for a in cx) else None
+
+
+def _lined_up(b: Rewriter, x: Node, batch: Sequence[int], contract: Sequence[int]) -> Node:
+    """The operand with its batch axes first and the contracted ones, of size 1, gone."""
+    free = without(range(x.tensor.rank), (*batch, *contract))
+    perm = (*batch, *free, *contract)
+    x = b.add("transpose", x, perm=perm)
+    return b.reshape(x, x.shape[:len(batch) + len(free)])
+
+
+@rule(RULES, "dot(x, y) over axes of size 1 → x * y + 0.0, repeated to each other's free axes (an "
+      "outer product; sums start from 0.0)", "dot_general")
+def _dot_is_product(n: Node, b: Rewriter) -> Node | None:
+    x, y = n.inputs
+    (cx, cy), (bx, by) = n.attrs["contract"], n.attrs["batch"]
+    if not _units(x, cx) or n.dtype.kind not in ("int", "uint", "float"):
+        return None
+    wide = DTYPES["f32"] if n.dtype.name in ("f16", "bf16") else n.dtype  # as dot rounds: once
+    x, y = (_lined_up(b, b.convert(v, wide), *axes) for v, axes in ((x, (bx, cx)), (y, (by, cy))))
+    batch, rank = len(bx), n.tensor.rank
+    free_y = y.tensor.rank - batch
+    x = b.broadcast(x, n.shape, range(x.tensor.rank))
+    y = b.broadcast(y, n.shape, (*range(batch), *range(rank - free_y, rank)))
+    product = b.add("mul", x, y)
+    if wide.is_float:
+        product = b.add("add", product, b.scalar(0, wide))
+    return b.convert(product, n.dtype)
+
 
 def _absorbed(x: Node, contract: Sequence[int], batch: Sequence[int]
               ) -> tuple[Node, tuple[int, ...], tuple[int, ...]] | None:

@@ -269,6 +269,16 @@ CASES: dict[str, list[tuple[str, Make]]] = {
                   for op in ("cumsum", "cummax")],
     "index_along_one": [("if", lambda b, x, y, d: b.argmax(b.reshape(x, (x.shape[0], 1)),
                                                            axis=1))],
+    "dot_of_nothing": [("if", lambda b, x, y, d: _dot(
+        b, b.reshape(_slice(b, x, (0,), (0,)), (3, 0)), b.reshape(_slice(b, y, (0,), (0,)),
+                                                                (0, 2))))],
+    "dot_is_product": [
+        ("if", lambda b, x, y, d: _dot(b, x, y, ((), ()))),
+        ("if", lambda b, x, y, d: _dot(b, b.reshape(x, (1, x.shape[0])), b.reshape(
+            y, (y.shape[0], 1)), ((0,), (1,)))),
+        ("if", lambda b, x, y, d: _dot(b, _square(b, x), b.reshape(y, (2, 2, 4)), ((), ()),
+                                       ((1,), (2,)))),
+        ("if", lambda b, x, y, d: _dot(b, x, y, ((), ()), ((0,), (0,))))],
     # ---- motion
     "scalar_operand": [
         ("f", lambda b, x, y, d: b.mul(x, b.broadcast(_slice0(b, y), x.shape))),
