@@ -255,7 +255,8 @@ class Tracer:
             repair="pass sizes and bounds to the compiled function as Python numbers; weft.numpy "
             "has np.asarray and np.array for traced values" if number else
             "leave out np.asarray and np.array (weft.numpy has both, for traced arrays), and "
-            "write methods of plain arrays as functions: np.dot(w, x) for w.dot(x)")
+            "write methods of plain arrays as functions: np.dot(w, x) for w.dot(x), "
+            "np.take(w, i, axis=0) for w[i]")
 
     # ---- NumPy's protocols
 

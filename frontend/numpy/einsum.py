@@ -23,6 +23,7 @@ from weft.frontend.numpy.matrices import diagonal_node
 from weft.frontend.numpy.ufuncs import shape_str
 from weft.frontend.problems import shape_error
 from weft.frontend.table import implements
+from weft.frontend.tracer import Tracer
 
 __all__: list[str] = []
 
@@ -226,3 +227,10 @@ def _contract_all(terms: list[Term], out: str) -> Node:
 def _ordered(node: Node, labels: str, out: str) -> Node:
     perm = tuple(labels.index(c) for c in out)
     return node if perm == tuple(range(len(perm))) else build().transpose(node, perm=perm)
+
+
+@implements(np.einsum_path)
+def _einsum_path(*operands: Any, optimize: Any = "greedy", einsum_call: Any = False) -> Any:
+    shadows: Any = [np.broadcast_to(np.zeros(()), a.shape) if type(a) is Tracer else a
+                    for a in operands]
+    return np.einsum_path(*shadows, optimize=optimize)

@@ -12,6 +12,7 @@ from weft.compiler.types import DTYPES
 from weft.frontend.numpy.common import (
     Array,
     as_array,
+    as_list,
     axis_of,
     build,
     into,
@@ -193,3 +194,26 @@ def _diag_indices_from(arr: Array) -> Any:
     if len(set(shape)) != 1:
         raise shape_error("All dimensions of input must be of equal length")
     return np.diag_indices(shape[0], len(shape))  # type: ignore[arg-type]
+
+
+@implements(np.lib.stride_tricks.sliding_window_view)
+def _sliding_window_view(x: Array, window_shape: Any, axis: Any = None, *, subok: bool = False,
+                         writeable: bool = False) -> Tracer:
+    t, b = lift(x), build()
+    sizes = [operator.index(w) for w in as_list(window_shape)]
+    rank = len(t.node.shape)
+    axes = [axis_of(a, rank) for a in (range(rank) if axis is None else as_list(axis))]
+    if len(sizes) != len(axes):
+        raise shape_error(f"Must provide matching length window_shape and axis; got {len(sizes)} "
+                          f"window_shape elements and {len(axes)} axes elements.")
+    node = t.node
+    for size, a in zip(sizes, axes):
+        count: Any = node.shape[a]
+        if isinstance(count, int) and count < size:
+            raise shape_error("window shape cannot be larger than input array shape")
+        shape = (count - size + 1, size)
+        at = b.add_(*(b.iota(shape=shape, axis=k, dtype=_I64) for k in (0, 1)))
+        node = b.gather(node, at, axes=(a,), position=a, mode="clip")
+        order = [i for i in range(len(node.shape)) if i != a + 1] + [a + 1]
+        node = b.transpose(node, perm=tuple(order)) if order != sorted(order) else node
+    return as_array(node)

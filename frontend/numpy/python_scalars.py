@@ -64,11 +64,16 @@ def _compute(name: str, values: list[Any], kinds: list[str]) -> tuple[Any, str]:
         value = _compute_size(name, values)
         if value is not None:
             return value, type(value).__name__ if not isinstance(value, Size) else "int"
-    elif all(v is not None for v in values):
-        value = function(*values)
-        return value, type(value).__name__
-    sample = function(*(PYTHON_TYPES[k](1) for k in kinds))
-    return None, type(sample).__name__
+        return None, _usual_kind(name, kinds)
+    if any(v is None for v in values):
+        return None, _usual_kind(name, kinds)
+    value = function(*values)
+    return value, type(value).__name__
+
+
+def _usual_kind(name: str, kinds: list[str]) -> str:
+    """The kind of result that operands of these kinds give, but for odd values."""
+    return type(_FUNCTIONS[name](*(PYTHON_TYPES[k](1) for k in kinds))).__name__
 
 
 def _compute_size(name: str, values: list[Any]) -> Any:
@@ -94,6 +99,9 @@ def binary(trace: Trace, name: str, a: Any, b: Any) -> Any:
     if name == "power" and kinds[1] in ("int", "bool") and type(b) is Tracer:
         b = b.concrete("an integer exponent")      # its sign decides the type of the result
     value, kind = _compute(name, [_known(a), _known(b)], kinds)
+    if value is not None and kind != _usual_kind(name, kinds):
+        trace.specialize(_deps(a) | _deps(b))      # such as (-8.0) ** 0.5, which is complex
+        return value
     return _emit(trace, name, [a, b], value, kind)
 
 

@@ -238,8 +238,8 @@ def _log_ndtr(b: Builder, x: Node) -> Node:
     s = b.minimum(x, _like(b, x, -5.0))
     r = b.div(_like(b, x, 1), b.mul(s, s))
     series = _like(b, x, 0)
-    for c in (-10395.0, 945.0, -105.0, 15.0, -3.0, 1.0, -1.0):
-        series = b.mul(r, b.add_(_like(b, x, c), series)) if c != -1.0 else series
+    for c in (-10395.0, 945.0, -105.0, 15.0, -3.0, 1.0):
+        series = b.mul(r, b.add_(_like(b, x, c), series))
     tail = b.log1p(b.neg(series))
     left = b.add_(b.sub(b.sub(b.mul(b.mul(s, s), _like(b, x, -0.5)), b.log(b.neg(s))),
                        _like(b, x, 0.5 * math.log(2 * math.pi))), tail)
@@ -287,7 +287,9 @@ def _rel_entr(b: Builder, x: Node, y: Node) -> Node:
 
 @rule("kl_div")
 def _kl_div(b: Builder, x: Node, y: Node) -> Node:
-    return _relative(b, x, y, True)
+    # terms that nearly cancel: in double precision, like scipy's
+    wide = _relative(b, b.convert(x, "f64"), b.convert(y, "f64"), True)
+    return b.convert(wide, x.dtype)
 
 
 @rule("exp10")
@@ -323,6 +325,8 @@ def _pseudo_huber(b: Builder, delta: Node, r: Node) -> Node:
     zero = _like(b, r, 0)
     q = b.div(r, delta)
     one = _like(b, r, 1)
-    value = b.mul(b.mul(delta, delta), b.sub(b.sqrt(b.add_(one, b.mul(q, q))), one))
+    square = b.mul(q, q)                           # sqrt(1 + q*q) - 1 without cancellation
+    rise = b.div(square, b.add_(b.sqrt(b.add_(one, square)), one))
+    value = b.mul(b.mul(delta, delta), rise)
     none = b.or_(b.eq(delta, zero), b.eq(r, zero))
     return b.select(b.lt(delta, zero), _like(b, r, math.inf), b.select(none, zero, value))

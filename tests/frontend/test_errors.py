@@ -201,7 +201,8 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
      "NumPy needs the value of Tracer(f64[3]), which is not known while tracing\nHERE\n"
      "  expected: a function of NumPy that dispatches on this argument\n"
      "  repair:   leave out np.asarray and np.array (weft.numpy has both, for traced arrays), and "
-     "write methods of plain arrays as functions: np.dot(w, x) for w.dot(x)"),
+     "write methods of plain arrays as functions: np.dot(w, x) for w.dot(x), np.take(w, i, "
+     "axis=0) for w[i]"),
     (lambda x: np.arange(x[0]),
      (V,), TypeError,
      "NumPy needs the value of Tracer(f64[]), which is not known while tracing\nHERE\n"

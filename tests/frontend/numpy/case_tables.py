@@ -384,6 +384,10 @@ np.tril_indices_from(X) | q x
 np.triu_indices_from(X, 1) | q
 np.diag_indices_from(X) | q
 np.ix_(X, vi) | i
+np.lib.stride_tricks.sliding_window_view(X, 2) | v
+np.lib.stride_tricks.sliding_window_view(X, (2, 3)) | x
+np.lib.stride_tricks.sliding_window_view(X, 3, axis=1) | x
+np.lib.stride_tricks.sliding_window_view(X, 9, axis=1) | x
 np.unravel_index(X, (3, 4)) | iu
 np.ravel_multi_index((X, X), (3, 4)) | iu
 np.ravel_multi_index((X, X), (3, 4), mode='clip') | i
@@ -495,6 +499,7 @@ np.einsum('ij,jk->ik', X, c, dtype='f4', casting='unsafe') | x
 np.einsum(' i j , j -> i', X, v) | x
 np.einsum('ab,bc,cd,de->ae', q, q, q, X, optimize=True) | q
 np.einsum('i->', X) | v
+np.einsum_path('ij,jk,kl->il', X, c, c.T)[0] | x
 np.einsum('i,->i', X, z) | v
 np.einsum('ij,ij->ij', X, x) | x v[None]
 """

@@ -98,6 +98,12 @@ def test_integers_beyond_64_bits() -> None:
     against_numpy(run_traced, lambda x, n: (n ** 60, x * n), X, 10)
 
 
+def test_odd_values_of_python_numbers() -> None:
+    assert one(lambda r: r ** 0.5 * 1j, 4.0).specialized == {}
+    assert one(lambda r: r ** 0.5, -4.0).specialized == {0: -4.0}
+    against_numpy(run_traced, lambda r: (r ** 0.5, r ** 2), -4.0)
+
+
 # ---- results
 
 def test_kinds_of_results() -> None:

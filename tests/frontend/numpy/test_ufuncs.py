@@ -118,3 +118,14 @@ def test_python_scalars(run: Run, expression: str, a: Any, b: Any) -> None:
 def test_call_forms(run: Run, expression: str) -> None:
     x = np.array([[1.5, -2.0, 3.25, 4.0], [0.5, 6.0, -1.0, 2.0], [8.0, 1.0, 5.0, 0.25]])
     against_numpy(run, eval(f"lambda x, y: {expression}", {"np": np}), x, x[::-1] + 0.5)
+
+
+@pytest.mark.parametrize("expression", [
+    "x + y", "x * 2", "x + 1.5", "x / y", "-x", "abs(x)", "x < y", "np.exp(x)", "np.sqrt(abs(x))",
+    "np.maximum(x, y)", "x + y.astype('f4')", "x.astype('f4')", "np.tanh(x)",
+    "np.where(x > 0, x, y)", "x.reshape(2, 2).T", "np.isnan(x)", "np.floor(x)", "x ** 2", "x.max()",
+    "np.concatenate([x, y])"])
+def test_bfloat16(run: Run, expression: str) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.array([1.5, -2.0, 0.25, 7.0], ml_dtypes.bfloat16)
+    against_numpy(run, eval(f"lambda x, y: {expression}", {"np": np}), x, x[::-1])
