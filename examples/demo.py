@@ -27,7 +27,7 @@ import transformer_block
 import weft
 
 COLOURS = {"bold": "1", "dim": "2", "weft": "36", "numpy": "33", "wrong": "31"}
-ROUNDS, ROUND_SECONDS = 7, 0.1
+ROUNDS, ROUND_SECONDS = 7, 0.1     # --small: two rounds
 
 
 class Page:
@@ -76,7 +76,7 @@ def side_by_side(functions: dict[str, Callable[..., Any]], arguments: tuple[Any,
                  ) -> dict[str, float]:
     """Seconds of a call of each function: the median of rounds that take turns."""
     rounds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(ROUNDS):
+    for _ in range(2 if "--small" in sys.argv else ROUNDS):
         for name, function in functions.items():
             count, start = 0, time.perf_counter()
             while (taken := time.perf_counter() - start) < ROUND_SECONDS or not count:

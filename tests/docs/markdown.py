@@ -53,12 +53,17 @@ def block(file: Path, comment: str) -> Block:
     return found
 
 
-def run(b: Block, namespace: dict[str, Any], name: str | None = None) -> None:
-    """Run a block's code in a namespace, as the file `name`, whose lines errors can show."""
-    name = name or f"{b.file.name}"
-    text = b.text if b.file.name != name else "\n" * (b.line - 1) + b.text
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    exec(compile(text, name, "exec"), namespace)
+def run(b: Block, namespace: dict[str, Any], name: str = "") -> None:
+    """Run a block's code in a namespace, as the file `name`, whose lines errors can show.
+
+    Blocks run one after another under one name stand in that file one after another.
+    """
+    name = name or b.file.name
+    before: list[str] = namespace.setdefault("__lines__", [])
+    lines = [*before, *b.text.splitlines(keepends=True)]
+    linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+    exec(compile("\n" * len(before) + b.text, name, "exec"), namespace)
+    namespace["__lines__"] = lines
 
 
 def check_generated(file: Path, make: Mapping[str, Callable[[], str]], bless: bool) -> None:
