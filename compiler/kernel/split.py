@@ -12,14 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import count
 from math import prod
+from typing import TypeAlias
 
-from weft.compiler.kernel.expr import Expr
+from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, Index, Quotient, as_index, smaller
 from weft.compiler.kernel.ir import Buffer, Kernel, Program, Reduce, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.target import Target
-from weft.compiler.types import Dim, Size, TensorType
+from weft.compiler.types import Size, TensorType
 
 __all__ = ["CHUNK", "split_reductions"]
 
@@ -52,8 +53,8 @@ def _split_step(step: Step, buffers: list[Buffer]) -> list[Step]:
     out: list[Step] = []
     kernel, number = step.kernel, 0
     while (found := _first_long(kernel, number)) is not None:
-        number, axis = found
-        parts = _Splitter(kernel, number, axis, f"{len(out)}")
+        number, cut = found
+        parts = _Splitter(kernel, number, cut, f"{len(out)}")
         first, kernel = parts.partial(), parts.combining()
         for r, (inner, type) in zip(kernel.stages[number].reduces, parts.partials):
             name = next(n for k in count() if (n := f"{step.name}.part{r.number}.{k}") not in taken)
@@ -74,14 +75,16 @@ def _bound_step(step: Step, kernel: Kernel, bound: dict[str, str], name: str) ->
 
 # ---- which
 
-def _first_long(kernel: Kernel, start: int) -> tuple[int, Axis] | None:
-    """The first stage from `start` on that is worth splitting, and the axis to cut."""
+def _first_long(kernel: Kernel, start: int) -> tuple[int, _Cut] | None:
+    """The first stage from `start` on that is worth splitting, and how its space is cut."""
     rows = kernel.rows
     if not isinstance(rows, int) or not 0 < rows <= FEW_ROWS or _ragged(kernel.axes):
         return None
     for i, stage in enumerate(kernel.stages[start:], start):
         if _splittable(kernel, i) and _long(stage, rows):
-            return i, _axis_to_cut(stage, rows)
+            cut = _cut(stage, rows, _across(kernel, stage))
+            if cut is not None:
+                return i, cut
     return None
 
 
@@ -122,55 +125,75 @@ def _accs(stage: Stage) -> frozenset[int]:
     return frozenset().union(*(e.accs for e in stage.roots))
 
 
-def _axis_to_cut(stage: Stage, rows: int) -> Axis:
-    """The outermost axis if it gives enough chunks, else the longest one."""
-    first = stage.axes[0]
-    if isinstance(first.extent, Size) or any(isinstance(a.extent, Size) for a in stage.axes):
-        return next(a for a in stage.axes if isinstance(a.extent, Size))
-    longest = max(stage.axes, key=_extent)
-    cut = _block(stage, first, rows)
-    return first if cut * CYCLES <= _extent(first) or first is longest else longest
-
-
-def _extent(axis: Axis) -> int:
-    return axis.extent if isinstance(axis.extent, int) else 1
-
-
-def _block(stage: Stage, axis: Axis, rows: int) -> int:
-    """Turns of the axis in a chunk; a divisor of its extent where there is one near."""
-    beside = prod(_extent(a) for a in stage.axes if a is not axis)
-    most = max(1, CHUNK // max(1, rows * beside))
-    if isinstance(axis.extent, Size):
-        return most
-    extent = _extent(axis)
-    return next((n for n in range(min(most, extent), most // 2, -1) if extent % n == 0), most)
+def _across(kernel: Kernel, stage: Stage) -> bool:
+    """Whether neighbours in memory are neighbouring rows, as in sums over the first axis."""
+    loads = [e for e in walk(*stage.roots) if e.kind == "load" and e.index and e.index[-1].terms]
+    return bool(kernel.axes) and any(
+        e.index[-1].coefficient(kernel.axes[-1]) == 1 for e in loads)
 
 
 # ---- how
 
 @dataclass(frozen=True)
 class _Cut:
-    """An axis cut into chunks: the chunk axis, the axes inside, and the old index by these."""
+    """How a stage's axes are cut: `chunks`, each of which is a row of its own, the axes `inside`
+    a chunk, and the `index` that takes the place of the `axis` that was cut."""
 
-    chunks: Axis
+    chunks: tuple[Axis, ...]
     inside: tuple[Axis, ...]
+    axis: Axis
     index: Index
+    across: bool
 
 
-def _cut(axis: Axis, block: int) -> _Cut:
-    if isinstance(axis.extent, Size):
-        return _cut_in_cycles(axis, axis.extent, block)
+def _cut(stage: Stage, rows: int, across: bool) -> _Cut | None:
+    """Axes from the outermost on are chunks as they are until a chunk fits behind them; the next
+    one is cut. Where memory runs across rows, these share the chunk."""
+    room = CHUNK // (rows if across else 1)
+    for p, axis in enumerate(stage.axes):
+        behind = stage.axes[p + 1:]
+        beside = prod(_extent(a) for a in behind)
+        unknown = any(isinstance(a.extent, Size) for a in behind)
+        if isinstance(axis.extent, Size):
+            parts = _cut_in_cycles(axis, axis.extent, max(1, room // beside))
+        elif unknown and _extent(axis) >= CYCLES:
+            parts = _cut_in_blocks(axis, -(-_extent(axis) // CYCLES))
+        elif not unknown and beside <= room:
+            parts = _cut_in_blocks(axis, _block(_extent(axis), room // beside))
+        else:
+            continue
+        chunk, inside, index = parts
+        if prod(map(_extent, (*stage.axes[:p], chunk))) < 2:
+            return None
+        return _Cut((*stage.axes[:p], chunk), (*inside, *behind), axis, index, across)
+    return None
+
+
+def _extent(axis: Axis) -> int:
+    return axis.extent if isinstance(axis.extent, int) else 1
+
+
+def _block(extent: int, most: int) -> int:
+    """Turns of an axis in a chunk, at most `most`; a divisor of its extent where one is near."""
+    most = min(most, extent)
+    return next((n for n in range(most, most // 2, -1) if extent % n == 0), most)
+
+
+_Parts: TypeAlias = tuple[Axis, tuple[Axis, ...], Index]
+
+
+def _cut_in_blocks(axis: Axis, block: int) -> _Parts:
     extent = _extent(axis)
     chunks = Axis(f"{axis.name}c", -(-extent // block))
     begin = as_index(chunks) * block
-    rest = block if extent % block == 0 else smaller(as_index(block), as_index(extent) - begin)
     if block == 1:
-        return _Cut(chunks, (), begin)
+        return chunks, (), begin
+    rest = block if extent % block == 0 else smaller(as_index(block), as_index(extent) - begin)
     inside = Axis(f"{axis.name}e", rest)
-    return _Cut(chunks, (inside,), begin + as_index(inside))
+    return chunks, (inside,), begin + as_index(inside)
 
 
-def _cut_in_cycles(axis: Axis, extent: Size, block: int) -> _Cut:
+def _cut_in_cycles(axis: Axis, extent: Size, block: int) -> _Parts:
     """Chunk c takes the blocks c, c + CYCLES, c + 2*CYCLES, …, as many as there are."""
     chunks = Axis(f"{axis.name}c", CYCLES)
     stride = CYCLES * block
@@ -179,49 +202,43 @@ def _cut_in_cycles(axis: Axis, extent: Size, block: int) -> _Cut:
     turn = Axis(f"{axis.name}t", as_index(Quotient(left + (stride - 1), stride)))
     begin = begin + as_index(turn) * stride
     if block == 1:
-        return _Cut(chunks, (turn,), begin)
+        return chunks, (turn,), begin
     inside = Axis(f"{axis.name}e", smaller(as_index(block), as_index(extent) - begin))
-    return _Cut(chunks, (turn, inside), begin + as_index(inside))
+    return chunks, (turn, inside), begin + as_index(inside)
 
 
 class _Splitter:
-    def __init__(self, kernel: Kernel, number: int, axis: Axis, prefix: str) -> None:
+    def __init__(self, kernel: Kernel, number: int, cut: _Cut, prefix: str) -> None:
         self.kernel = kernel
         self.number = number
-        self.axis = axis
         self.stage = stage = kernel.stages[number]
-        rows = kernel.rows
-        assert isinstance(rows, int)
-        self.cut = _cut(axis, _block(stage, axis, rows))
-        self.axes = tuple(x for a in stage.axes for x in
-                          (self.cut.inside if a is axis else (a,)))
-        shape: tuple[Dim, ...] = (_extent(self.cut.chunks), *(_extent(a) for a in kernel.axes))
+        self.cut = cut
+        # combining goes along the last axis; as with the array itself, that is which memory runs
+        self.axes = (*cut.chunks, *kernel.axes) if cut.across else (*kernel.axes, *cut.chunks)
+        self.at = tuple(map(as_index, self.axes))
+        shape = tuple(map(_extent, self.axes))
         self.partials = [(f"p{prefix}_{r.number}", TensorType(shape, r.dtype))
                          for r in stage.reduces]
 
-    def _at(self, chunk: Axis) -> tuple[Index, ...]:
-        return (as_index(chunk), *map(as_index, self.kernel.axes))
-
     def partial(self) -> Kernel:
-        """One row for each chunk (outermost) and row: the stage over the chunk, stored."""
+        """One row for each chunk of each row: the stage over the chunk, stored."""
         k, s = self.kernel, self.stage
-        at = self._at(self.cut.chunks)
-        stores = tuple(Store(name, at, Expr("acc", r.dtype, r.number))
+        stores = tuple(Store(name, self.at, Expr("acc", r.dtype, r.number))
                        for r, (name, _) in zip(s.reduces, self.partials))
-        swap = Substitution(lambda a: self.cut.index if a == self.axis else None)
-        stages = (*_needed(k, self.number), swap.stage(s, self.axes), Stage((), (), stores))
-        return _with_buffers(replace(k, axes=(self.cut.chunks, *k.axes), stages=stages,
-                                     outputs=tuple(n for n, _ in self.partials), scratch=()),
+        swap = Substitution(lambda a: self.cut.index if a == self.cut.axis else None)
+        stages = (*_needed(k, self.number), swap.stage(s, self.cut.inside),
+                  Stage((), (), stores))
+        return _with_buffers(replace(k, axes=self.axes, stages=stages, scratch=(),
+                                     outputs=tuple(n for n, _ in self.partials)),
                              (*k.buffers, *self.partials))
 
     def combining(self) -> Kernel:
         """The kernel with the stage replaced by one over the chunks' results."""
         k = self.kernel
-        chunks = replace(self.cut.chunks, name=self.cut.chunks.name + "p")
-        reduces = tuple(
-            Reduce(r.number, r.op, Expr("load", r.dtype, name, (), self._at(chunks)), r.dtype)
-            for r, (name, _) in zip(self.stage.reduces, self.partials))
-        stages = (*k.stages[:self.number], Stage((chunks,), reduces), *k.stages[self.number + 1:])
+        reduces = tuple(Reduce(r.number, r.op, Expr("load", r.dtype, name, (), self.at), r.dtype)
+                        for r, (name, _) in zip(self.stage.reduces, self.partials))
+        stages = (*k.stages[:self.number], Stage(self.cut.chunks, reduces),
+                  *k.stages[self.number + 1:])
         buffers = (*(b for b in k.buffers if b[0] not in k.outputs), *self.partials,
                    *(b for b in k.buffers if b[0] in k.outputs))
         return _with_buffers(replace(k, stages=stages), buffers)
