@@ -9,10 +9,11 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from dataclasses import dataclass
 from types import FrameType
 
 import numpy as np
+
+from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = [
     "DTypeError", "DataDependentError", "EscapedTracerError", "IndexOutOfBoundsError", "Origin",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """A line of the user's code: `file`, `line` (from 1) and the function it stands in."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from weft.compiler.lazy_dataclass import dataclass
+
 
 __all__ = ["Target"]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
+
+from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = [
     "DTYPES", "DType", "Dim", "Shape", "Size", "TensorType", "TupleType", "Type",

@@ -8,13 +8,13 @@ stage is an object that can be looked into before the next one is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from weft.compiler.errors import Origin, WeftError
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
 

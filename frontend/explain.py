@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from weft.compiler.errors import Origin, UnsupportedError
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim
 from weft.devices.protocol import KernelInfo
 from weft.frontend.html import page, section

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.statics import Same, is_plain
 
 __all__ = ["CONTAINERS", "MISSING", "Place", "PlaceId", "Scope", "hashable", "is_simple",

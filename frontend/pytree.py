@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.statics import Static
 
 __all__ = ["LEAF", "Tree", "flatten", "flatten_into", "leaf_paths", "places", "register_pytree",

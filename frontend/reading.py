@@ -6,13 +6,13 @@ import dis
 import functools
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.errors import is_internal
+from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.places import (
     MISSING,
     Place,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.signature import Description, differences
 
 __all__ = ["FIRST", "Record", "reasons"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 import weft.frontend.numpy  # noqa: F401 - fills the tables that tracers read
 from weft.compiler.ir import Graph, Node
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import TensorType
 from weft.frontend.recording import LOCAL, Trace
 from weft.frontend.tracer import Tracer

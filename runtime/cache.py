@@ -19,8 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = ["CacheStats", "DiskCache", "content_key", "default_cache"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from weft.compiler.ir import Node
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.pullback import At
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Shape
 
 __all__ = ["Cluster", "contraction_indices", "match", "outer_inputs", "plain_axes",

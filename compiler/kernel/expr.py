@@ -6,13 +6,13 @@ An `Expr` is a DAG node; equal expressions are one object within a `Kernel`'s co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.kernel.index import Axis, Index, Value
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DType
 
 __all__ = ["Expr", "Exprs", "walk"]

@@ -8,11 +8,11 @@ of the axes, so that the index of a reshaped array is again a plain combination 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 from typing import TYPE_CHECKING, TypeAlias
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, Shape, Size, row_major_strides
 
 if TYPE_CHECKING:

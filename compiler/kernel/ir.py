@@ -10,13 +10,14 @@ matrix product is a reduction of a product with its epilogue behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
 from weft.compiler.errors import Origin
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index, index_dims
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, DType, Size, TensorType, numel
 
 __all__ = ["Buffer", "Check", "Kernel", "Library", "Program", "Reduce", "Stage", "Step", "Store"]

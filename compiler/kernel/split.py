@@ -9,7 +9,7 @@ in its turn, and then begins by combining the partial results that it needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from math import prod
 from typing import TypeAlias
@@ -19,6 +19,7 @@ from weft.compiler.kernel.index import Axis, Index, Quotient, as_index, smaller
 from weft.compiler.kernel.ir import Buffer, Kernel, Program, Reduce, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Size, TensorType
 

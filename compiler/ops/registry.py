@@ -9,10 +9,10 @@ the kind; see the modules beside this one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from weft.compiler.errors import WeftError
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Type
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 
 __all__ = ["History", "Pass", "Step"]

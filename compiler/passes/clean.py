@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from weft.compiler.ir import Graph, Node, attrs_key
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.rewrite.arith import COMMUTATIVE
 from weft.compiler.rewrite.driver import live, map_nested, with_inputs

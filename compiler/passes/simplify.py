@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import ClassVar
 
 from weft.compiler.ir import Graph, Node
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.rewrite import (
     Rewriter,

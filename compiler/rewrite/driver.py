@@ -9,11 +9,11 @@ another follows only where a rule was refused because a node had other uses, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = ["Rewriter", "Rule", "RuleTable", "Transform", "rebuild", "rewrite", "rule"]
 

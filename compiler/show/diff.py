@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = ["DiffLine", "diff_graphs", "diff_lines", "diff_text"]
 

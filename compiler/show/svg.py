@@ -7,11 +7,12 @@ nodes, one a layer; a few sweeps order each layer by where its neighbours stand.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import escape
 from itertools import pairwise
 
 from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.literals import scalar_text
 from weft.compiler.text import node_text
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 import numpy as np
 
 from weft.compiler.kernel.ir import Reduce
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DType
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.lower import REAL, Scalar, reg

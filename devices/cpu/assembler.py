@@ -1,7 +1,6 @@
 """LLVM IR text to native objects and assembly.
 
-llvmlite runs every LLVM call under one lock. Parsing and code generation need none when each
-thread has its own LLVM context and target machine, so they are called past that lock here:
+Each thread parses in an LLVM context of its own and emits with a target machine of its own, so
 several modules compile at the same time on several threads.
 """
 
@@ -16,12 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import llvmlite.binding as llvm
-from llvmlite.binding import ffi
-
 from weft.compiler.target import Target
+from weft.devices.cpu import llvm
+from weft.devices.cpu.llvm import call, message
 
-__all__ = ["ObjectCache", "assemble", "assembly_text", "llvm_version", "target_machine"]
+__all__ = ["ObjectCache", "assemble", "assembly_text", "target_machine"]
 
 
 class ObjectCache(Protocol):
@@ -59,32 +57,32 @@ def assembly_text(ir: str, target: Target, level: int = 2) -> str:
     return _emit(ir, target, False, level).decode()
 
 
-def llvm_version() -> str:
-    """The version of LLVM: what compiled code depends on besides its source."""
-    return ".".join(map(str, llvm.llvm_version_info))
-
-
-def target_machine(target: Target, level: int = 2) -> llvm.TargetMachine:
+def target_machine(target: Target, level: int = 2) -> int:
     """A new LLVM target machine. One must not be used by two threads at the same time."""
-    _initialize(target.triple.startswith(llvm.get_process_triple().split("-")[0]))
-    triple = target.triple or llvm.get_process_triple()
-    return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=level, reloc="pic", codemodel="default")
+    host = llvm.process_triple()
+    _initialize(target.triple.startswith(host.split("-")[0]))
+    triple = (target.triple or host).encode()
+    with message() as text:
+        found = call("GetTargetFromTriple", triple, text.ref)
+        if not found:
+            raise RuntimeError(f"LLVM has no such target: {text}")
+    machine = call("CreateTargetMachine", found, triple, target.cpu.encode(),
+                   target.features.encode(), level, b"pic", b"default", 0, 0, b"")
+    if not machine:
+        raise RuntimeError(f"LLVM cannot generate code for {target.triple} {target.cpu}")
+    return int(machine)
 
 
 def _key(ir: str, target: Target, level: int) -> str:
-    parts = (llvm_version(), str(level), target.triple, target.cpu, target.features, ir)
+    parts = (llvm.version(), str(level), target.triple, target.cpu, target.features, ir)
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
 
 
 @functools.cache
 def _initialize(native: bool) -> None:
-    if native:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-    else:
-        llvm.initialize_all_targets()
-        llvm.initialize_all_asmprinters()
+    for name in (("NativeTarget", "NativeAsmPrinter") if native else
+                 ("AllTargetInfos", "AllTargets", "AllTargetMCs", "AllAsmPrinters")):
+        call(f"Initialize{name}")
 
 
 class _Machines:
@@ -92,10 +90,10 @@ class _Machines:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._free: dict[tuple[str, str, str, int], list[llvm.TargetMachine]] = {}
+        self._free: dict[tuple[str, str, str, int], list[int]] = {}
 
     @contextmanager
-    def borrow(self, target: Target, level: int) -> Iterator[llvm.TargetMachine]:
+    def borrow(self, target: Target, level: int) -> Iterator[int]:
         """A target machine that is the caller's alone."""
         key = (target.triple, target.cpu, target.features, level)
         with self._lock:
@@ -112,61 +110,38 @@ class _Machines:
 _machines = _Machines()
 
 
-def _raw(name: str) -> Any:
-    """A function of llvmlite's library without the lock around it."""
-    function = getattr(ffi.lib, name)
-    return getattr(function, "_cfn", function)
-
-
 @contextmanager
-def _message() -> Iterator[ctypes.c_char_p]:
-    """Room for a message from LLVM, freed afterwards."""
-    text = ctypes.c_char_p(None)
-    try:
-        yield text
-    finally:
-        if text:
-            _raw("LLVMPY_DisposeString")(text)
-
-
-@contextmanager
-def _module(ir: str) -> Iterator[Any]:
+def _module(ir: str) -> Iterator[int]:
     """The text as an LLVM module in a context of its own."""
-    context = _raw("LLVMPY_ContextCreate")()
+    context = call("ContextCreate")
     try:
-        with _message() as text:
-            module = _raw("LLVMPY_ParseAssembly")(context, ir.encode(), ctypes.byref(text))
+        with message() as text:
+            module = call("ParseAssembly", context, ir.encode(), text.ref)
             if not module:
-                raise RuntimeError(f"LLVM cannot parse the module: {_decoded(text)}")
+                raise RuntimeError(f"LLVM cannot parse the module: {text}")
         try:
             yield module
         finally:
-            _raw("LLVMPY_DisposeModule")(module)
+            call("DisposeModule", module)
     finally:
-        _raw("LLVMPY_ContextDispose")(context)
-
-
-def _decoded(text: ctypes.c_char_p) -> str:
-    return (text.value or b"").decode(errors="replace").strip()
+        call("ContextDispose", context)
 
 
 def _emit(ir: str, target: Target, as_object: bool, level: int) -> bytes:
     with (_machines.borrow(target, level) as machine, _module(ir) as module,
-          _message() as text):
+          message() as text):
         if os.environ.get("WEFT_VERIFY_LLVM", "0") not in ("", "0"):
             _verify(module)
-        buffer = _raw("LLVMPY_TargetMachineEmitToMemory")(
-            machine, module, int(as_object), ctypes.byref(text))
+        buffer = call("TargetMachineEmitToMemory", machine, module, int(as_object), text.ref)
         if not buffer:
-            raise RuntimeError(f"LLVM cannot emit the module: {_decoded(text)}")
+            raise RuntimeError(f"LLVM cannot emit the module: {text}")
         try:
-            return ctypes.string_at(_raw("LLVMPY_GetBufferStart")(buffer),
-                                    _raw("LLVMPY_GetBufferSize")(buffer))
+            return ctypes.string_at(call("GetBufferStart", buffer), call("GetBufferSize", buffer))
         finally:
-            _raw("LLVMPY_DisposeMemoryBuffer")(buffer)
+            call("DisposeMemoryBuffer", buffer)
 
 
-def _verify(module: Any) -> None:
-    with _message() as text:
-        if _raw("LLVMPY_VerifyModule")(module, ctypes.byref(text)):
-            raise RuntimeError(f"the module is not valid: {_decoded(text)}")
+def _verify(module: int) -> None:
+    with message() as text:
+        if call("VerifyModule", module, text.ref):
+            raise RuntimeError(f"the module is not valid: {text}")

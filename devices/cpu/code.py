@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim
 
 __all__ = ["KernelCode", "Phase"]

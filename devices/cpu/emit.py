@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -35,7 +34,6 @@ def llvm_type(dtype: str, lanes: int = 1) -> str:
     return name if lanes == 1 else f"<{lanes} x {name}>"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Val:
     """An SSA value: its text (`%5` or a constant), element type and number of lanes.
 
@@ -44,10 +42,14 @@ class Val:
     a constant of this value's type.
     """
 
-    e: Emitter
-    ref: str
-    dtype: str
-    lanes: int = 1
+    # Thousands are made for a kernel: a plain class with slots costs the least.
+    __slots__ = ("dtype", "e", "lanes", "ref")
+
+    def __init__(self, e: Emitter, ref: str, dtype: str, lanes: int = 1) -> None:
+        self.e = e
+        self.ref = ref
+        self.dtype = dtype
+        self.lanes = lanes
 
     @property
     def type(self) -> str:

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from weft.devices.cpu.assembler import ObjectCache, assemble, assembly_text, llvm_version
+from weft.compiler.lazy_dataclass import dataclass
+from weft.devices.cpu.assembler import ObjectCache, assemble, assembly_text
 from weft.devices.cpu.entry import entry_ir
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.host import host_target
 from weft.devices.cpu.linker import Library, link
 from weft.devices.cpu.native import ensure
 
-__all__ = ["Entry", "Library", "ObjectCache", "assemble", "assembly_text", "llvm_version", "load",
-           "load_entry"]
+__all__ = ["Entry", "Library", "ObjectCache", "assemble", "assembly_text", "load", "load_entry"]
 
 
 def load(obj: bytes, needs: Sequence[Library] = (), symbols: Mapping[str, int] | None = None,

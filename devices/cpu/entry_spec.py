@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DType, Shape
 
 __all__ = ["EntrySpec", "Param", "Result"]

@@ -9,13 +9,13 @@ side: a matrix product, but also distances, kernels of Gaussian processes, boole
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Index
 from weft.compiler.kernel.ir import Kernel, Reduce, Store
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, DType, Size
 
 __all__ = ["Form", "Leaf", "recognise"]

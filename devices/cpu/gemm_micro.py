@@ -7,9 +7,9 @@ both are addressed is up to their readers: packed panels or the arrays themselve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from weft.compiler.kernel.expr import Expr
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DType
 from weft.devices.cpu.emit import Emitter, Number, Val
 from weft.devices.cpu.gemm_form import Form, Leaf

@@ -9,9 +9,9 @@ that belongs to one side are done once, here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from weft.compiler.kernel.index import Axis
+from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu.emit import BITS, Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.gemm_form import Leaf

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil, prod
 
 from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES, Dim, numel
 from weft.devices.cpu.gemm_form import Form, Leaf

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DTYPES
 from weft.devices.cpu.emit import Val
 from weft.devices.cpu.gemm_finish import Finisher, epilogue_cost

@@ -14,10 +14,10 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import CellType
 from typing import Any
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu.engine import Entry, Library, ObjectCache, assemble, load
 from weft.devices.cpu.host import host_target
 from weft.devices.cpu.python_api import supported as layouts_known

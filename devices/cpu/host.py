@@ -13,9 +13,8 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
-import llvmlite.binding as llvm
-
 from weft.compiler.target import Target
+from weft.devices.cpu import llvm
 
 __all__ = ["host_target", "host_threads", "target_named"]
 
@@ -30,16 +29,15 @@ def host_target() -> Target:
     Read once; `host_target.cache_clear()` makes the next call look again (at the environment too).
     """
     forced = os.environ.get("WEFT_CPU_FEATURES", "").strip().lower()
-    triple = llvm.get_process_triple()
+    triple = llvm.process_triple()
     if forced and _is_x86(triple):
         if forced not in _LEVELS:
             raise ValueError(f"WEFT_CPU_FEATURES={forced!r} is not one of {', '.join(_LEVELS)}")
         target = _with_level(Target(triple=triple), forced)
     else:
-        features = llvm.get_host_cpu_features()
-        cpu = llvm.get_host_cpu_name()
-        target = Target(triple=triple, cpu=cpu, features=features.flatten())
-        target = _with_features(target, {name for name, on in features.items() if on})
+        features = llvm.host_features()
+        target = Target(triple=triple, cpu=llvm.host_cpu(), features=features)
+        target = _with_features(target, {f[1:] for f in features.split(",") if f[:1] == "+"})
     sizes = cache_sizes()
     return replace(target, threads=host_threads(),
                    l1_bytes=sizes.get("l1_bytes", target.l1_bytes),

@@ -10,47 +10,69 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
-
-import llvmlite.binding as llvm
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from weft.compiler.target import Target
 from weft.devices.cpu.assembler import target_machine
 from weft.devices.cpu.host import host_target
+from weft.devices.cpu.llvm import call, message
 
 __all__ = ["Library", "link"]
 
 _serial = itertools.count()
 
 
+class _Element(ctypes.Structure):
+    _fields_ = (("kind", ctypes.c_uint8), ("value", ctypes.c_char_p), ("size", ctypes.c_size_t))
+
+
+class _Symbol(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_uint64))
+
+
+_OBJECT, _LIBRARY = 2, 3    # kinds of elements; the library without a name is the process
+
+
+class _Tracker:
+    """Holds a loaded library in memory: when any of its trackers goes, so does the library."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not finalizing():    # then other threads may still run code, and all memory goes
+            with message() as text:
+                call("LLJIT_Dylib_Tracker_Dispose", self._pointer, text.ref)
+
+
 class Library:
     """Loaded code. It stays in memory as long as this object, or a library linked against it."""
 
-    def __init__(self, tracker: llvm.orcjit.ResourceTracker, needs: Sequence[Library]) -> None:
-        self._trackers = [tracker]  # of the library itself, and one a look-up; any unloads it
+    def __init__(self, name: str, tracker: int, needs: Sequence[Library],
+                 addresses: Mapping[str, int]) -> None:
+        self.name = name        # what the JIT knows it by
+        self._trackers = [_Tracker(tracker)]    # of the library itself, and one a look-up
         self._needs = tuple(needs)
-        self._addresses: dict[str, int] = {}
-
-    @property
-    def name(self) -> str:
-        """The name the JIT knows the library by."""
-        return str(self._trackers[0].name)
+        self._addresses = dict(addresses)
 
     def address(self, symbol: str) -> int:
         """The address of a function or variable the library defines; `KeyError` if it does not."""
         found = self._addresses.get(symbol)
         if found is None:
-            try:
-                tracker = _jit().lookup(self.name, symbol)
-            except RuntimeError as error:
-                raise KeyError(f"the library has no symbol {symbol!r}: {error}") from None
-            self._trackers.append(tracker)
-            found = self._addresses[symbol] = int(tracker[symbol])
+            address = ctypes.c_uint64()
+            with message() as text:
+                tracker = call("LLJITLookup", _jit(), self.name.encode(), symbol.encode(),
+                               ctypes.byref(address), text.ref)
+                if not tracker:
+                    raise KeyError(f"the library has no symbol {symbol!r}: {text}")
+            self._trackers.append(_Tracker(tracker))
+            found = self._addresses[symbol] = address.value
         return found
 
     def keep(self) -> Library:
         """Never unload it (for code that threads or live objects may be in until exit)."""
-        _immortalize(self)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
         return self
 
 
@@ -62,31 +84,36 @@ def link(obj: bytes, needs: Sequence[Library] = (), symbols: Mapping[str, int] |
     it `needs`, then in the process (the C library, Python). `exports` are looked up at once; any
     other symbol can still be asked for later. Raises `RuntimeError` naming what is missing.
     """
-    builder = llvm.JITLibraryBuilder().add_object_img(obj)
-    for library in needs:
-        builder.add_jit_library(library.name)
-    builder.add_current_process()
-    for name, address in (symbols or {}).items():
-        builder.import_symbol(name, address)
-    for name in exports:
-        builder.export_symbol(name)
-    tracker = builder.link(_jit(), f"weft.{next(_serial)}")
-    library = Library(tracker, needs)
-    for name in exports:
-        library._addresses[name] = int(tracker[name])
-    return library
+    name = f"weft.{next(_serial)}"
+    parts = [(_OBJECT, obj), *[(_LIBRARY, library.name.encode()) for library in needs],
+             (_LIBRARY, b"")]
+    elements = (_Element * len(parts))(*[
+        _Element(kind, value, len(value)) for kind, value in parts])
+    given = _symbols(symbols or {})
+    wanted = _symbols(dict.fromkeys(exports, 0))
+    with message() as text:
+        tracker = call("LLJIT_Link", _jit(), name.encode(), elements, len(elements),
+                       given, len(given), wanted, len(wanted), text.ref)
+        if not tracker:
+            raise RuntimeError(str(text))
+    return Library(name, tracker, needs, {n: s.address for n, s in zip(exports, wanted)})
+
+
+def _symbols(table: Mapping[str, int]) -> ctypes.Array[_Symbol]:
+    return (_Symbol * len(table))(*[
+        _Symbol(n.encode(), address) for n, address in table.items()])
 
 
 @functools.cache
-def _jit() -> llvm.orcjit.LLJIT:
+def _jit() -> int:
+    """The LLJIT; never given back, since code may run on other threads while Python shuts down."""
     target = host_target()
     plain = Target(triple=target.triple, cpu=target.cpu, features=target.features)
-    jit = llvm.create_lljit_compiler(target_machine(plain),
-                                     use_jit_link="windows" not in target.triple)
-    _immortalize(jit)  # code may still run on other threads while the interpreter shuts down
-    return jit
-
-
-def _immortalize(thing: object) -> None:
-    """Hold a reference that nothing gives back."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    machine = target_machine(plain)
+    with message() as text:
+        made = call("CreateLLJITCompiler", machine, False, "windows" not in target.triple,
+                    text.ref)
+        if not made:
+            raise RuntimeError(f"LLVM cannot load code: {text}")
+    call("DisposeTargetMachine", machine)
+    return int(made)

@@ -8,9 +8,9 @@ every op, which is what NumPy does; complex numbers are pairs (`Cx`) of real val
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DType
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.lower_complex import COMPLEX, Cx

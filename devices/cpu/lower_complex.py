@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.math import MATH
 

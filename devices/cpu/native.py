@@ -13,10 +13,10 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu import numpy_sorts, python_api
 from weft.devices.cpu.alloc import alloc_ir
 from weft.devices.cpu.assembler import ObjectCache, assemble

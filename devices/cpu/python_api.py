@@ -15,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-import sysconfig
 
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
@@ -79,7 +78,7 @@ def supported() -> bool:
     it should be (free-threaded or debug builds, other implementations), calls go through Python.
     """
     plain = (sys.implementation.name == "cpython" and sys.maxsize == 2**63 - 1
-             and sys.byteorder == "little" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+             and sys.byteorder == "little" and "free-threading" not in sys.version
              and np.ndarray.__basicsize__ >= ARRAY["handler"] + 8)
     return (plain and _table_version() == _ABI_2 and all(map(_typed, (1.5, 7, "x", np.zeros(2))))
             and _array_as_expected() and all(map(_scalar_as_expected, DTYPES)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 
 from weft.compiler.kernel.construct import expr_cost
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, Index
 from weft.compiler.kernel.ir import Kernel, Stage
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, Size
 

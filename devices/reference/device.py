@@ -7,13 +7,13 @@ as they come.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops import OPS
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, TensorType, TupleType

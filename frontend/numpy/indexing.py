@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.errors import DataDependentError, IndexOutOfBoundsError, UnsupportedError
 from weft.compiler.ir import Node
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DTYPES, Dim, Shape, Size
 from weft.frontend.numpy.common import (
     as_array,

@@ -7,8 +7,8 @@ rounding to integers is done by adding 1.5·2^mantissa, whose sum keeps the inte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu.emit import Emitter, Number, Val
 
 __all__ = ["FORMATS", "Format", "absolute", "at_least", "at_most", "bits", "copysign", "floor",
