@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from weft.compiler.kernel.ir import Kernel
 from weft.compiler.target import Target
-from weft.compiler.types import numel
+from weft.compiler.types import Dim, numel
 from weft.devices.cpu.code import KernelCode, Phase
+from weft.devices.cpu.gemm_finish import write_finish
 from weft.devices.cpu.gemm_form import Form, recognise
 from weft.devices.cpu.gemm_frame import Frame, extent
 from weft.devices.cpu.gemm_left import copies, pack_left
@@ -31,6 +32,8 @@ from weft.devices.cpu.gemm_stream import write_stream
 from weft.devices.cpu.gemm_unit import UnitWriter
 
 __all__ = ["Plan", "emit", "plan"]
+
+UNITS = "i64 %lo, i64 %hi"     # arguments of a phase's function besides the context
 
 
 def plan(kernel: Kernel, target: Target) -> Plan | None:
@@ -43,27 +46,38 @@ def emit(kernel: Kernel, plan: Plan, name: str, target: Target) -> KernelCode:
     """The code of a kernel for which `plan` gave the plan."""
     form = recognise(kernel)
     assert form is not None
-    main = Frame(form, plan, target)
     masked = masks_are_cheap(form, target)
-    left = copies(form, plan) if plan.pack_left else []
     if plan.streams:
+        main = Frame(form, plan, target)
         write_stream(main, masked)
-    else:
-        UnitWriter(main, left, masked).write()
-    phase = Phase(name, plan.units, 1, plan.parallel)
-    code = KernelCode(main.text(name), frozenset(main.e.declares), dict(main.e.helpers), (phase,))
-    return _with_packing(code, form, plan, name, target) if left else code
+        return _code([(name, main, UNITS)], (Phase(name, plan.units, 1, plan.parallel),))
+    return _tiled(form, plan, name, target, masked)
 
 
-def _with_packing(code: KernelCode, form: Form, plan: Plan, name: str, target: Target
-                  ) -> KernelCode:
-    """The code with a phase before it that packs the left side."""
-    frame, left = Frame(form, plan, target), copies(form, plan)
-    chunks = 4 * target.threads if plan.parallel else 1
-    pack_left(frame, left, chunks, masks_are_cheap(form, target))
-    symbol = f"{name}_left"
-    units = numel(map(extent, form.batch)) * chunks
-    return KernelCode(code.text + frame.text(symbol), code.declares | frozenset(frame.e.declares),
-                      {**code.helpers, **frame.e.helpers},
-                      (Phase(symbol, units, 1, plan.parallel), *code.phases),
-                      left[-1].offset + left[-1].nbytes + 64)
+def _tiled(form: Form, plan: Plan, name: str, target: Target, masked: bool) -> KernelCode:
+    """Units by tiles, their epilogue, and the packing of the left side in a phase before."""
+    frames: list[tuple[str, Frame, str]] = []
+    phases: tuple[Phase, ...] = (Phase(name, plan.units, 1, plan.parallel),)
+    main, left = Frame(form, plan, target), copies(form, plan) if plan.pack_left else []
+    unit = UnitWriter(main, left, f"{name}_finish", masked)
+    unit.write()
+    frames.append((name, main, UNITS))
+    if not unit.inline:
+        finish = Frame(form, plan, target)
+        frames.append((f"{name}_finish", finish, write_finish(finish, masked)))
+    if left:
+        packing = Frame(form, plan, target)
+        chunks = 4 * target.threads if plan.parallel else 1
+        pack_left(packing, left, chunks, masked)
+        frames.append((f"{name}_left", packing, UNITS))
+        units = numel(map(extent, form.batch)) * chunks
+        phases = (Phase(f"{name}_left", units, 1, plan.parallel), *phases)
+    return _code(frames, phases, left[-1].offset + left[-1].nbytes + 64 if left else 0)
+
+
+def _code(frames: list[tuple[str, Frame, str]], phases: tuple[Phase, ...], workspace: Dim = 0
+          ) -> KernelCode:
+    text = "".join(f.text(name, arguments) for name, f, arguments in frames)
+    declares = frozenset(d for _, f, _ in frames for d in f.e.declares)
+    helpers = {n: t for _, f, _ in frames for n, t in f.e.helpers.items()}
+    return KernelCode(text, declares, helpers, phases, workspace)

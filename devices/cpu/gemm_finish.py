@@ -9,10 +9,11 @@ from weft.compiler.kernel.expr import walk
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.gemm_form import Form
+from weft.devices.cpu.gemm_frame import Frame
 from weft.devices.cpu.gemm_micro import Planes, from_planes, plane_type
 from weft.devices.cpu.gemm_pack import sweep
 
-__all__ = ["Finisher", "epilogue_cost"]
+__all__ = ["Finisher", "call_finish", "epilogue_cost", "write_finish"]
 
 
 def epilogue_cost(form: Form) -> float:
@@ -65,3 +66,30 @@ class Finisher:
                 self.vector(acc, m + row.i, i, lanes, mask)
         sweep(e, n, end, self.lanes, whole, self.masked, write)
 
+
+
+_ARGUMENTS = ("m", "row0", "row1", "n", "end")
+
+
+def write_finish(f: Frame, masked: bool) -> str:
+    """Write the epilogue of a tile in memory as a function; gives its arguments as text.
+
+    Inside the loops around a tile its constants would be kept in registers that the accumulators
+    need.
+    """
+    e, form, p = f.e, f.form, f.plan
+    m, row0, row1, n, end = (e.arg(x, "i64") for x in _ARGUMENTS)
+    for i, axis in enumerate(form.batch):
+        f.ev.axes[axis] = e.arg(f"b{i}", "i64")
+    Finisher(e, f.ev, form, p.lanes, masked).memory(
+        e.arg("tile", "ptr"), p.width, m, (row0, row1), n, end, form.columns % p.lanes == 0)
+    names = (*_ARGUMENTS, *(f"b{i}" for i in range(len(form.batch))))
+    return ", ".join(["ptr %tile", *(f"i64 %{x}" for x in names)])
+
+
+def call_finish(f: Frame, symbol: str, memory: Val, m: Val, rows: tuple[Val, Val], n: Val,
+                end: Val) -> None:
+    """Call the function that `write_finish` wrote."""
+    values = [m, *rows, n, end, *(f.ev.axes[a] for a in f.form.batch)]
+    text = ", ".join(f"i64 {v.ref}" for v in values)
+    f.e.write(f"call void @{symbol}(ptr %ctx, ptr {memory.ref}, {text})")

@@ -35,10 +35,10 @@ class Frame:
         self.workspace = e.load(e.gep(ctx, len(k.buffers) + 2, "ptr"), "ptr") \
             if plan.pack_left else e.const("ptr", 0)
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, arguments: str = "i64 %lo, i64 %hi") -> str:
         """The finished function."""
         self.e.write("ret void")
-        return (f"define internal void @{name}(ptr noalias %ctx, i64 %lo, i64 %hi) "
+        return (f"define internal void @{name}(ptr noalias %ctx, {arguments}) "
                 f"{{\nentry:\n{self.e.body()}\n}}\n")
 
     @contextmanager

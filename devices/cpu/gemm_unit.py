@@ -9,7 +9,7 @@ from math import ceil
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DTYPES
 from weft.devices.cpu.emit import Val
-from weft.devices.cpu.gemm_finish import Finisher, epilogue_cost
+from weft.devices.cpu.gemm_finish import Finisher, call_finish, epilogue_cost
 from weft.devices.cpu.gemm_form import Leaf
 from weft.devices.cpu.gemm_frame import Frame
 from weft.devices.cpu.gemm_left import LeftCopy
@@ -35,8 +35,9 @@ class Area:
 class UnitWriter:
     """Writes the function that computes units."""
 
-    def __init__(self, frame: Frame, left: Sequence[LeftCopy], masked: bool) -> None:
+    def __init__(self, frame: Frame, left: Sequence[LeftCopy], finish: str, masked: bool) -> None:
         self.f = frame
+        self.finish = finish    # the function of `write_finish`
         self.e, self.ev, self.form, self.plan = frame.e, frame.ev, frame.form, frame.plan
         self.left = left
         self.masked = masked
@@ -159,12 +160,11 @@ class UnitWriter:
         memory = self._place(a, m, n)
         self._keep(accs, memory, a.block)
         end = f.least(n + p.width, a.n[1])
-        whole = self.form.columns % p.lanes == 0
         if self.blocks == 1:
-            self.finisher.memory(memory, p.width, start, rows, n, end, whole)
+            call_finish(f, self.finish, memory, start, rows, n, end)
             return
-        with self.e.when(a.block.eq(self.blocks - 1), "last"), self.ev.scope():
-            self.finisher.memory(memory, p.width, start, rows, n, end, whole)
+        with self.e.when(a.block.eq(self.blocks - 1), "last"):
+            call_finish(f, self.finish, memory, start, rows, n, end)
 
     def _place(self, a: Area, m: Val, n: Val) -> Val:
         """Where the tile is kept."""
