@@ -188,7 +188,9 @@ class _Planner:
     def _packs_right(self, rows: int, width: int) -> bool:
         f = self.form
         direct = all(x.step(f.n) == 1 and x.step(f.k) is not None for x in f.right)
-        if not direct or not (masks_are_cheap(self.form, self.target) or self.n % width == 0):
+        # only AVX-512 has registers for masks apart from those for accumulators
+        free_masks = masks_are_cheap(f, self.target) and self.target.vector_bytes >= 64
+        if not direct or not (free_masks or self.n % width == 0):
             return True
         if self.m > 2 * rows and any(x.load is not x.expr for x in f.right):
             return True                       # converted once, not for every tile
@@ -209,11 +211,14 @@ class _Planner:
         return "m" if any(x.step(f.m) == 1 and x.step(f.k) != 1 for x in f.left) else "k"
 
     def _conflicts(self, leaf: Leaf) -> bool:
-        """Whether rows of a tile would displace each other in a set of the L1 cache."""
+        """Whether rows of a tile would displace each other in a set of the L1 cache, or a tile
+        reads too many different lines to find them there for the next panel."""
         step = leaf.step(self.form.m)
         assert leaf.load is not None and step is not None
         if self.m <= 4:
             return False
+        if leaf.step(self.form.k) != 1:
+            return self.k * 64 > self.target.l1_bytes // 2 and self.n >= 8 * self.lanes
         return (step * leaf.load.dtype.itemsize) % 2048 == 0 and self.k > 64
 
     # ---- units

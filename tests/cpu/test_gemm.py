@@ -331,3 +331,36 @@ def test_compiles_for_aarch64(dtype: str, layout: str) -> None:
     machine = target_named("aarch64")
     program = program_of(product(dtype, 61, 83, 47, layout), machine)
     assert "fmla" in assembly_text(build_module(program, machine).text, machine) or dtype == "i8"
+
+
+# ---- what the code generator makes of the inner loop
+
+def innermost(assembly: str) -> str:
+    """The loop with most multiply-adds and no additions (which epilogues have)."""
+    lines = assembly.splitlines()
+    labels = {line.split(":")[0]: i for i, line in enumerate(lines) if line.startswith(".L")}
+    loops = []
+    for i, line in enumerate(lines):
+        goal = line.split()[-1] if line.strip().startswith("j") else ""
+        if goal in labels and labels[goal] < i:
+            body = lines[labels[goal]:i]
+            if not any(x.startswith(".L") or "vadd" in x for x in body[1:]):
+                loops.append("\n".join(body))
+    return max(loops, key=lambda body: body.count("vfmadd"))
+
+
+def squash(b: Builder, x: Node) -> Node:
+    return b.mul(b.tanh(x), b.exp(x))
+
+
+@pytest.mark.parametrize("level", ["avx512", "avx2"])
+@pytest.mark.parametrize("shape", [(64, 64, 64), (512, 512, 512), (100, 75, 33)])
+@pytest.mark.parametrize("epilogue", [None, squash])
+@pytest.mark.parametrize("layout", ["nn", "nt"])
+def test_accumulators_stay_in_registers(level: str, shape: tuple[int, int, int], epilogue: Any,
+                                        layout: str) -> None:
+    machine = target(level)
+    program = program_of(product("f32", *shape, layout, epilogue), machine)
+    loop = innermost(assembly_text(build_module(program, machine).text, machine))
+    assert loop.count("vfmadd") >= 8
+    assert "rsp" not in loop, loop
