@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 from weft.compiler.ir import Node
-from weft.compiler.kernel.index import Axis, Index, as_index
+from weft.compiler.kernel.index import Atom, Axis, Index, as_index
 from weft.compiler.kernel.pullback import At
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Shape
 
-__all__ = ["Cluster", "contraction_indices", "match", "outer_inputs", "plain_axes",
+__all__ = ["Cluster", "axis_swap", "contraction_indices", "match", "outer_inputs", "plain_axes",
            "reduced_axes", "reduction_index"]
 
 
@@ -112,6 +112,12 @@ def match(a: Cluster, b: Cluster) -> tuple[tuple[Axis, ...], dict[Axis, Axis]] |
         if same is not None:
             mapping.update((x, y) for x, y in zip(axes, same) if x not in mapping)
     return a_rest, mapping
+
+
+def axis_swap(mapping: dict[Axis, Axis]) -> Callable[[Atom], Index | None]:
+    """What `Index.substitute` takes to put axes in the place of others."""
+    return lambda atom: as_index(mapping[atom]) \
+        if isinstance(atom, Axis) and atom in mapping else None
 
 
 def reduction_index(node: Node, at: At, inner: tuple[Axis, ...]) -> At:

@@ -15,6 +15,7 @@ from math import prod
 from weft.compiler.ir import Graph, Node, is_scalar_constant
 from weft.compiler.kernel.cluster import (
     Cluster,
+    axis_swap,
     contraction_indices,
     match,
     outer_inputs,
@@ -23,7 +24,7 @@ from weft.compiler.kernel.cluster import (
     reduction_index,
 )
 from weft.compiler.kernel.expr import Expr, Exprs
-from weft.compiler.kernel.index import Atom, Axis, Index, as_index
+from weft.compiler.kernel.index import Axis, as_index
 from weft.compiler.kernel.pullback import At, expression, is_pointwise
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES, Dim
@@ -93,7 +94,7 @@ class _Fusion:
         if not stored and node.opname in _FREE and self.joins_all(node, needed_by):
             return
         if len(needed_by) > 1:
-            needed_by = self.merged(needed_by)
+            needed_by = self.merged(needed_by, node)
         if len(needed_by) == 1:
             (k,) = needed_by
             why_not = self.can_join(node, k)
@@ -270,12 +271,12 @@ class _Fusion:
 
     # ---- changing clusters
 
-    def merged(self, clusters: list[Cluster]) -> list[Cluster]:
-        """The clusters with those over one space made one, where they are independent."""
+    def merged(self, clusters: list[Cluster], node: Node) -> list[Cluster]:
+        """The clusters, which all read a node, with those made one that read it alike."""
         out: list[Cluster] = []
         for k in clusters:
             for i, other in enumerate(out):
-                both = self.merge(other, k)
+                both = self.merge(other, k, node)
                 if both is not None:
                     out[i] = both
                     break
@@ -283,8 +284,9 @@ class _Fusion:
                 out.append(k)
         return out
 
-    def merge(self, a: Cluster, b: Cluster) -> Cluster | None:
-        """One cluster for both, if they run over one space and neither needs the other."""
+    def merge(self, a: Cluster, b: Cluster, node: Node) -> Cluster | None:
+        """One cluster for both, if they run over one space, read the same elements of the node at
+        its points, and neither needs the other."""
         if a.library or b.library or a.contraction or b.contraction \
                 or len({*a.demand, *b.demand} - {*a.members, *b.members}) > MAX_BUFFERS:
             return None
@@ -292,6 +294,10 @@ class _Fusion:
             a, b = b, a                 # the one that says more about the space takes up the other
         matched = match(a, b)
         if matched is None or not self._row_fits(matched[0]):
+            return None
+        swap = axis_swap(matched[1])
+        if not any(tuple(ix.substitute(swap) for ix in at) in a.demand[node]
+                   for at in b.demand[node]):
             return None
         if self.depends_on(outer_inputs(b), a) or self.depends_on(outer_inputs(a), b):
             return None
@@ -301,9 +307,7 @@ class _Fusion:
     def absorb(self, a: Cluster, b: Cluster, rest: tuple[Axis, ...],
                mapping: dict[Axis, Axis]) -> None:
         """Make `b`, its axes renamed, part of `a`, whose axes beside its rows become `rest`."""
-        def swap(atom: Atom) -> Index | None:
-            return as_index(mapping[atom]) if isinstance(atom, Axis) and atom in mapping else None
-
+        swap = axis_swap(mapping)
         a.axes = a.axes if a.rows is None else (*a.rows, *rest)
         a.members += [m for m in b.members if m not in a.members]
         for node, at in b.roots.items():
@@ -326,7 +330,7 @@ class _Fusion:
             if node.shape != ():
                 readers = [k for k in self.clusters
                            if node in k.demand and (node not in k.members or node in k.roots)]
-                self.merged(readers)
+                self.merged(readers, node)
 
     def join(self, node: Node, k: Cluster) -> None:
         """Compute the node inside the cluster."""

@@ -29,7 +29,7 @@ CHUNK = 1 << 15         # turns in one chunk
 LONG = 2 * CHUNK        # turns, of all rows together, from which a reduction is split
 FEW_ROWS = 64           # with more rows, these are enough for the threads
 CYCLES = 64             # chunks of a symbolic size: each takes every CYCLES-th block
-_OPS = frozenset({"sum", "prod", "max", "min", "and", "or"})
+_OPS = frozenset({"sum", "dot", "prod", "max", "min", "and", "or"})
 
 
 def split_reductions(program: Program, target: Target) -> Program:
@@ -108,7 +108,7 @@ def _ragged(axes: tuple[Axis, ...]) -> bool:
 def _long(stage: Stage, rows: int) -> bool:
     extents = [a.extent for a in stage.axes]
     known = prod(d for d in extents if isinstance(d, int))
-    return rows * known > LONG or any(isinstance(d, Size) for d in extents)
+    return known > 0 and (rows * known > LONG or any(isinstance(d, Size) for d in extents))
 
 
 def _needed(kernel: Kernel, i: int) -> list[Stage]:

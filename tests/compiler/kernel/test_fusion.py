@@ -117,6 +117,16 @@ def test_elements_of_a_whole_sum_are_not_computed_by_its_one_row():
     assert kernels(check(build(make), rtol=SUM)) == 2
 
 
+@pytest.mark.parametrize("make_x", [lambda x, b: x, lambda x, b: b.exp(x)])
+def test_rows_and_columns_are_not_the_same_space(make_x):
+    """Sums over rows and over columns of a square array read it in different orders."""
+    def make(b: Make):
+        x = make_x(b.x("x", 16, 16), b)
+        return b.reduce_sum(x, axes=(0,)), b.reduce_sum(x, axes=(1,))
+    program = check(build(make), rtol=SUM)
+    assert all(len(s.kernel.outputs) == 1 for s in program.steps), program.text()
+
+
 def test_long_chains_are_cut():
     """However many operations follow one another, compilation does not run out of stack."""
     def chain(b: Make):

@@ -85,6 +85,11 @@ def test_two_symbolic_lengths(rows, columns):
     assert kernels(check(graph, rtol=SUM, transform=split_it, B=rows, N=columns)) == 2
 
 
+def test_nothing_is_left_as_it_is():
+    graph = build(lambda b: everything(b, N, 0))
+    assert kernels(check(graph, transform=split_it, N=3)) == 1
+
+
 def test_what_is_left_alone():
     def positions(b: Make):
         return b.argmax(b.x("x", 1 << 17), axis=0)
