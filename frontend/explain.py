@@ -27,7 +27,7 @@ class Explanation:
 
     `stage` is the compilation for the arguments given (None without arguments), `records` all
     compilations of the function, `hits` the calls that found this one compiled already, those of
-    the native entry (`has_entry`) not counted.
+    the native entry (where `has_entry`) that Python never saw not counted.
     """
 
     name: str
@@ -126,8 +126,8 @@ def explain(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Explanation
     stage, hits, has_entry = None, 0, False
     if args or kwargs:
         executable, hits = fn.compiled_for(*args, **kwargs)
-        stage, has_entry = executable.about, executable.entry is not None
-    return Explanation(fn.__name__, stage, tuple(fn.records), hits, has_entry)
+        stage, has_entry = executable.about, executable.is_native
+    return Explanation(fn.__name__, stage, fn.history(), hits, has_entry)
 
 
 def _pass_lines(stage: CompiledStage) -> Iterator[str]:

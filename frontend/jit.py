@@ -24,6 +24,7 @@ from weft.frontend.stages import CompiledStage, LoweredStage, Options, TracedSta
 from weft.frontend.statics import value_key
 from weft.frontend.tracer import Tracer
 from weft.frontend.watch import Watch
+from weft.runtime.arrays import straightened
 from weft.runtime.cache import default_cache
 from weft.runtime.dispatch import DispatchCache
 from weft.runtime.executable import Executable
@@ -70,6 +71,8 @@ class Jit:
         """The way of a call through Python. Native entries come here with what they miss."""
         if kwargs:
             args, kwargs = self._arguments.normal(args, kwargs)
+            if not kwargs and len(self._entries):
+                return self(*args)              # natively, most likely
         if self._simple and not kwargs:
             parts: list[Any] = []
             for arg in args:
@@ -89,6 +92,10 @@ class Jit:
                     found.countdown -= 1
                     if not found.countdown:
                         self._see_to_entry(found)
+                    elif found.entry is not None:
+                        straight = straightened(args)
+                        if straight is not None:
+                            return self(*straight)
                     return found(args)
         return self._call(args, kwargs)
 
@@ -133,7 +140,8 @@ class Jit:
 
     def _outside(self, call: Call) -> Hashable:
         """What the function reads beside its arguments; empty if that is nothing."""
-        return self._watch.state(call.objects)
+        nothing = self._watch.is_empty and not call.objects
+        return () if nothing else self._watch.state(call.objects)
 
     # ---- compiling
 
@@ -175,9 +183,12 @@ class Jit:
                 if variables:
                     executable.entry.renew()
                 return
-            spec = executable.about.entry_spec() if type(self) is not Jit else None
+            stage: CompiledStage = executable.about
+            spec = stage.entry_spec() if type(self) is not Jit else None
             if spec is None or variables is None:
                 executable.countdown = -1           # never again
+                if type(self) is not Jit:
+                    executable.runner = stage.native_runner(_disk_cache())
                 return
             executable.entry = self._entries.add(self, executable.compiled, spec, variables,
                                                  _disk_cache())
@@ -220,6 +231,11 @@ class Jit:
     def compile(self, /, *args: Any, **kwargs: Any) -> CompiledStage:
         """The compiled function for these arguments, as an object of its own."""
         return self.lower(*args, **kwargs).compile(_disk_cache())
+
+    def history(self) -> tuple[Record, ...]:
+        """Every compilation, the first one first."""
+        with self._lock:
+            return tuple(self.records)
 
     def compiled_for(self, /, *args: Any, **kwargs: Any) -> tuple[Executable, int]:
         """What serves calls with these arguments, and how many it has served; compiles if need be.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.errors import DTypeError, UnsupportedError, WeftError, caller_origin
 from weft.compiler.types import DTYPES, DType, dtype_of
-from weft.frontend.statics import Static
+from weft.frontend.statics import Static, known_by_identity
 from weft.frontend.tracer import Tracer
 
 __all__ = ["INT_LIMIT", "WEAK", "Refused", "leaf_dtype", "leaf_kind", "static_part"]
@@ -42,18 +43,36 @@ def static_part(value: Any) -> Static | None:
 
     Raises `Refused` for what is neither.
     """
-    cls = type(value)
-    if cls is np.ndarray or issubclass(cls, Tracer):
+    cls: Any = type(value)
+    kind = _class_kind(cls)
+    if kind == "leaf":
         return None
-    if cls in WEAK:
-        return Static(value) if cls is int and not -INT_LIMIT <= value < INT_LIMIT else None
-    if isinstance(value, np.ndarray | np.generic) and not isinstance(value, _TEXT):
+    if kind == "int":
+        return None if -INT_LIMIT <= value < INT_LIMIT else Static(value)
+    if kind == "object":
+        return Static.of_object(value)
+    if kind == "array":
         _check_array(value)
         return None
-    if any(hasattr(cls, name) for name in _FOREIGN):
-        raise Refused(UnsupportedError, f"is a {_named(cls)}", "an array of NumPy's own",
-                      "pass numpy.asarray(...) of it")
+    if kind == "foreign":
+        raise Refused(UnsupportedError, f"is a {_named(cls)}, not an array of NumPy's own",
+                      "an ndarray", "pass numpy.asarray(...) of it")
     return _hashed(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _class_kind(cls: type) -> str:
+    """What values of a class are: leaves, arrays of a kind to be checked, or static."""
+    if cls is int:
+        return "int"
+    if cls in WEAK or cls is np.ndarray or issubclass(cls, Tracer) or (
+            issubclass(cls, np.generic) and not issubclass(cls, _TEXT)):
+        return "leaf"
+    if issubclass(cls, np.ndarray):
+        return "array"
+    if issubclass(cls, _TEXT) or not any(hasattr(cls, name) for name in _FOREIGN):
+        return "object" if known_by_identity(cls) else "value"
+    return "foreign"
 
 
 def leaf_kind(value: Any) -> str:

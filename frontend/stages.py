@@ -18,6 +18,7 @@ from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes import History, Step, pipeline_for, run_pipeline
 from weft.compiler.target import Target
+from weft.compiler.types import Dim, TensorType
 from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
 from weft.devices.registry import get_device
 from weft.frontend.calling import CallTrace, trace_call
@@ -27,7 +28,7 @@ from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
 from weft.runtime.executable import Executable
-from weft.runtime.native import EntrySpec, Structure, entry_spec
+from weft.runtime.native import EntrySpec, Structure, entry_spec, native_runner
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
            "trace_stage"]
@@ -265,12 +266,24 @@ class CompiledStage:
         source, call_trace = self.source, self.traced.traced
         if not (source.plain and source.call.is_flat):
             return None
-        given = [(spec.kind, spec.type) for spec in source.call.specs]
-        given += [("array", p.tensor) for p in self.traced.graph.params[len(given):]]
-        work = sum((k.flops + k.nbytes for k in self.before.kernels), 0)
-        return entry_spec(given, self.specialized, call_trace.traced.results,
-                          self.before.before.graph, _structure(call_trace.tree), work,
-                          bool(getattr(self.compiled, "checks", True)))
+        return entry_spec(self._params(), self.specialized, call_trace.traced.results,
+                          self.before.before.graph, _structure(call_trace.tree), self._work(),
+                          self._can_fail())
+
+    def native_runner(self, cache: Cache | None) -> Callable[..., Any] | None:
+        """What runs it on flat arguments natively, if that can be."""
+        return native_runner(self.compiled, self._params(), self.before.before.graph,
+                             self._work(), self._can_fail(), cache)
+
+    def _params(self) -> list[tuple[str, TensorType]]:
+        given = [(spec.kind, spec.type) for spec in self.source.call.specs]
+        return given + [("array", p.tensor) for p in self.traced.graph.params[len(given):]]
+
+    def _work(self) -> Dim:
+        return sum((k.flops + k.nbytes for k in self.before.kernels), 0)
+
+    def _can_fail(self) -> bool:
+        return bool(getattr(self.compiled, "checks", True))
 
     @cached_property
     def executable(self) -> Executable:

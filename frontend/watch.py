@@ -17,7 +17,6 @@ from weft.frontend.places import (
     Place,
     PlaceId,
     Scope,
-    hashable,
     is_simple,
     item_state,
     item_text,
@@ -26,14 +25,18 @@ from weft.frontend.places import (
     read_place,
 )
 from weft.frontend.reading import Finder
+from weft.frontend.snapshot import Snapshot
 
 __all__ = ["View", "Watch"]
 
 
-class View:
-    """The outside values of one function as they were found once. Never changed."""
+_OBJECTS = 64       # objects whose snapshots are kept
 
-    __slots__ = ("contents", "deep", "roots", "scope", "state", "titles")
+
+class View:
+    """The outside values of one function as they were found once."""
+
+    __slots__ = ("_objects", "_snapshot", "contents", "roots", "scope", "titles")
 
     def __init__(self, scope: Scope, roots: Iterable[Place], titles: dict[PlaceId, str],
                  contents: bool) -> None:
@@ -43,26 +46,39 @@ class View:
         self.contents = contents
         self.roots = tuple([(place, read_place(place)) for place in roots
                             if place_id(place) not in scope.ignored])
-        self.deep = any(not is_simple(value) for _, value in self.roots)
-        self.state: Hashable = tuple([self.state_of(value) for _, value in self.roots])
+        self._snapshot = Snapshot.of_places(list(self.roots), scope, contents)
+        self._objects: dict[int, tuple[Any, Snapshot]] = {}
+
+    @property
+    def state(self) -> Hashable:
+        """What tracing may have read of and below the roots."""
+        return self._snapshot.state
+
+    @property
+    def deep(self) -> bool:
+        """Whether there is more to the roots than which objects they hold."""
+        return any(not is_simple(value) for _, value in self.roots)
 
     def is_current(self) -> bool:
         """Whether the state cannot have changed since."""
-        if self.deep or self.contents:
-            return False
-        return all(read_place(place) is value for place, value in self.roots)
+        return self._snapshot.is_current()
 
     def again(self) -> View:
         """The same places with what they hold now."""
-        return View(self.scope, [p for p, _ in self.roots], self.titles, self.contents)
+        made = View(self.scope, [p for p, _ in self.roots], self.titles, self.contents)
+        made._objects = self._objects
+        return made
 
     def state_of(self, value: Any) -> Hashable:
-        """What tracing may have read at and below the value."""
-        own = item_state(value, self.contents)
-        if is_simple(value):
-            return own
-        return (own, *[(hashable(key), item_state(item, self.contents))
-                         for (_, key), item in reachable(value, self.scope)])
+        """What tracing may have read at and below an object."""
+        held = self._objects.get(id(value))
+        if held is not None and held[0] is value and held[1].is_current():
+            return held[1].state
+        snapshot = Snapshot.of_object(value, self.scope, self.contents)
+        if len(self._objects) >= _OBJECTS:
+            self._objects.clear()
+        self._objects[id(value)] = value, snapshot
+        return snapshot.state
 
     def found(self, statics: Iterable[Any]) -> Iterator[tuple[Place, Any]]:
         """Every value watched, with the place that holds it."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Array", "canonical", "is_canonical", "prepare"]
+__all__ = ["Array", "canonical", "is_canonical", "prepare", "straightened"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +32,12 @@ def prepare(values: Sequence[Any], dtypes: Sequence[np.dtype[Any]]) -> list[Arra
     """Arguments of any supported kind, numbers included, as canonical arrays of these types."""
     return [canonical(v) if type(v) is np.ndarray else _converted(v, dtype)
             for v, dtype in zip(values, dtypes)]
+
+
+def straightened(values: Sequence[Any]) -> list[Any] | None:
+    """The arguments with arrays made canonical, or None if all of them are already."""
+    made = [canonical(v) if type(v) is np.ndarray else v for v in values]
+    return made if any(a is not b for a, b in zip(made, values)) else None
 
 
 def _converted(value: Any, dtype: np.dtype[Any]) -> Array:

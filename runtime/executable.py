@@ -45,7 +45,7 @@ class Executable:
     """
 
     __slots__ = ("_build", "_dtypes", "_hidden", "_outputs", "_plain", "_run", "_single",
-                 "about", "compiled", "countdown", "entry", "state")
+                 "about", "compiled", "countdown", "entry", "runner", "state")
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],
@@ -56,6 +56,8 @@ class Executable:
         self.about: Any = None          # whatever made it, for those who look in
         self.countdown = 1              # calls through Python before its entry is seen to
         self.entry: Any = None          # a native entry, perhaps with a guard
+        # A faster way to run it, which prepares arguments itself.
+        self.runner: Callable[..., list[Array]] | None = None
         self.state: Hashable = ()       # of what the code reads beside its arguments
         self._run = compiled.run
         self._dtypes = tuple(dtypes)
@@ -65,15 +67,21 @@ class Executable:
         self._plain = plain and not hidden
         self._single = single and [(o.kind, o.index) for o in outputs] == [("array", 0)]
 
+    @property
+    def is_native(self) -> bool:
+        """Whether calls go through a native entry by now."""
+        return self.entry is not None or self.runner is not None
+
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The function's result for these flat arguments."""
-        if self._plain and self._ready(leaves):
-            arrays = leaves
+        if self._hidden:
+            leaves = [*leaves, *[read() for read in self._hidden]]
+        if self.runner is not None:
+            results = self.runner(*leaves)
+        elif self._plain and self._ready(leaves):
+            results = self._run(leaves)
         else:
-            if self._hidden:
-                leaves = [*leaves, *[read() for read in self._hidden]]
-            arrays = prepare(leaves, self._dtypes)
-        results = self._run(arrays)
+            results = self._run(prepare(leaves, self._dtypes))
         if self._single:
             return results[0]
         return self._build([_wrapped(o, results, leaves) for o in self._outputs])

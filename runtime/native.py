@@ -6,8 +6,11 @@ it does not expect to the next, the last one to the method `_dispatch`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from weft.compiler.ir import Graph
 from weft.compiler.types import Dim, TensorType
@@ -17,9 +20,11 @@ from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
 from weft.devices.cpu.guard import Guard, Variable, load_guard
 from weft.devices.cpu.native import ensure
 from weft.devices.protocol import Cache, Compiled
+from weft.runtime.arrays import Array, prepare, straightened
 from weft.runtime.executable import Output
 
-__all__ = ["EntryChain", "EntrySpec", "Structure", "Variable", "entry_spec", "native_class"]
+__all__ = ["EntryChain", "EntrySpec", "Structure", "Variable", "entry_spec", "native_class",
+           "native_runner"]
 
 T = TypeVar("T")
 Structure = Literal["single", "tuple", "list"]
@@ -83,6 +88,54 @@ def _entry(compiled: Compiled, spec: EntrySpec, variables: Sequence[Variable],
     if entry is None or not variables:
         return entry
     return load_guard(entry, variables, len(spec.params) - sum(v.passed for v in variables), cache)
+
+
+class _Flat:
+    """Runs a program on flat arguments: what its native entry does not take goes through here."""
+
+    def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]]) -> None:
+        self._run = compiled.run
+        self._dtypes = tuple(dtypes)
+        self.entry: Entry | None = None
+
+    def _dispatch(self, *leaves: Any) -> list[Array]:
+        straight = straightened(leaves)
+        if straight is not None:
+            return self(*straight)          # natively, most likely
+        return self._run(prepare(leaves, self._dtypes))
+
+    __call__ = _dispatch
+
+    def _native_error(self, status: int, *leaves: Any) -> list[Array]:
+        return self._dispatch(*leaves)      # fails again, and tells why
+
+
+Runner = Callable[..., list[Array]]
+
+
+def native_runner(compiled: Compiled, params: Sequence[tuple[str, TensorType]], graph: Graph,
+                  work: Dim, status: bool, cache: Cache | None) -> Runner | None:
+    """A function from flat arguments to the program's results, by a native entry.
+
+    For calls that only Python can take apart. None where there can be no entry.
+    """
+    results = [_Array(i) for i in range(len(graph.results))]
+    spec = entry_spec(params, {}, results, graph, "list", work, status)
+    entry = _entry(compiled, spec, (), cache) if spec is not None else None
+    flat: _Flat = native_class(_Flat, cache)(compiled, [type.dtype.numpy for _, type in params])
+    if not isinstance(entry, Entry) or not set_entry(flat, entry.address):
+        return None
+    flat.entry = entry                      # held as long as it may be called
+    return flat
+
+
+@dataclass(frozen=True)
+class _Array:
+    """The output that a program's result is, as an array."""
+
+    index: int
+    kind: str = "array"
+    value: object = None
 
 
 class EntryChain:

@@ -353,6 +353,34 @@ def test_no_entry_where_containers_outside_may_change():
     assert len(f._entries) == 0
 
 
+def test_containers_and_methods_run_natively_once_taken_apart():
+    class Model:
+        def __init__(self):
+            self.w = np.ones((4, 2), np.float32)
+
+        @weft.jit
+        def run(self, p, n):
+            return {"y": p["x"] @ self.w * n, "s": p["x"].sum(), "x": p["x"]}
+
+    model = Model()
+    for n, x in ((2.0, X), (3.0, X), (4.0, X.T.copy().T), (5.0, X.astype(">f4")), (6.0, X)):
+        got = model.run({"x": x}, n)
+        same(got["y"], (X @ model.w * n))
+        same(got["s"], X.sum())
+        assert got["x"] is x
+        model.w = model.w + 1
+    made = [s.only for s in Model.run._cache.signatures().values()]
+    assert len(made) == 2 and made[0].is_native and not made[0].entry
+
+
+def test_arguments_in_other_layouts_go_through_the_entry_too():
+    f = native(lambda x, y: x * y)
+    for x in (X, X, X[::-1], X.astype(">f4"), X[::-1]):
+        same(f(x, Y), np.asarray(x * Y, np.float32))
+        same(f(x, y=Y), np.asarray(x * Y, np.float32))
+    assert len(f._entries) == 1
+
+
 def test_an_entry_that_fails_tells_why():
     f = native(lambda x, i: x[i])
     i = np.array([0, 2])
