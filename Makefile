@@ -9,7 +9,7 @@ RUN = $(VENV)/bin/python
 help:
 	@echo "make demo    set up $(VENV) and run examples/demo.py"
 	@echo "make test    set up $(VENV) with the test extra and run the tests"
-	@echo "make lint    ruff and mypy on the checkout"
+	@echo "make lint    ruff on the checkout, mypy on what is installed from it"
 	@echo "make bench   the benchmark's steady-state rows, beside the peers that are installed"
 	@echo "make ci      what .ci/run does: build, install the wheel elsewhere, check and test it"
 	@echo "make clean   delete $(VENV) and what building left behind"
@@ -22,7 +22,9 @@ test: $(VENV)/.installed-test
 
 lint: $(VENV)/.installed-lint
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy -p weft
+	rm -rf build weft.egg-info $(VENV)/lint
+	$(RUN) -m pip install --quiet --no-deps --target $(VENV)/lint .
+	cd $(VENV)/lint && $(abspath $(RUN)) -m mypy --config-file $(CURDIR)/pyproject.toml -p weft
 
 bench: $(VENV)/.installed-bench
 	$(RUN) -m bench --quick

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 import mpmath as mp
 from mpmath import mpf
 
+__all__ = ["fit", "remez", "rounded"]
+
 Function = Callable[[mpf], mpf]
 
 mp.mp.prec = 200
