@@ -29,7 +29,7 @@ CHUNK = 1 << 15         # turns in one chunk
 LONG = 2 * CHUNK        # turns, of all rows together, from which a reduction is split
 FEW_ROWS = 64           # with more rows, these are enough for the threads
 CYCLES = 64             # chunks of a symbolic size: each takes every CYCLES-th block
-_OPS = frozenset({"sum", "dot", "prod", "max", "min", "and", "or"})
+_OPS = frozenset({"sum", "prod", "max", "min", "and", "or"})
 
 
 def split_reductions(program: Program, target: Target) -> Program:

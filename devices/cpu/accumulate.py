@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from weft.compiler.kernel.ir import Reduce
@@ -57,10 +56,13 @@ class Accumulator:
             else:
                 edge = int(np.iinfo(d.numpy).min if low else np.iinfo(d.numpy).max)
             return [edge, edge] if d.is_complex else [edge]
-        # -0.0 is what leaves every float unchanged when it is added
-        one: float | int | bool = {"sum": -0.0 if d.is_inexact else 0, "prod": 1, "and": True,
-                                   "or": False}[self.op]
-        return [one, 0.0 if self.op == "prod" else one] if d.is_complex else [one]
+        one: float | int | bool = {"sum": 0, "prod": 1, "and": True, "or": False}[self.op]
+        return [one, 0] if d.is_complex else [one]
+
+    def alone(self, e: Emitter, value: Scalar) -> Scalar:
+        """The result where there is only one value."""
+        parts = [value.re, value.im] if isinstance(value, Cx) else [value]
+        return self.result(self.join(e, self.start(e, value.lanes), parts))
 
     def take(self, e: Emitter, state: State, value: Scalar, mask: Val | None,
              position: Val | None = None) -> State:

@@ -20,8 +20,6 @@ from weft.devices.cpu.accumulate import Accumulator, accumulator, compensated, t
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
-from weft.devices.cpu.lower import Scalar
-from weft.devices.cpu.lower_complex import Cx
 from weft.devices.cpu.schedule import Schedule, schedule
 from weft.devices.cpu.sweep import Sweep
 
@@ -430,8 +428,9 @@ class _Loops:
     def single(self, stage: Stage, mask: Val | None) -> None:
         """A stage without inner axes: a reduction over no more than one element is that element."""
         for r in stage.reduces:
-            self.ev.accs[r.number] = self.e.const("i64", 0) if r.op.startswith("arg") \
-                else self.ev.value(r.value)
+            a = accumulator(r)
+            self.ev.accs[r.number] = self.e.const("i64", 0) if a.is_arg else a.alone(
+                self.e, self.ev.value(r.value))
         self._turn(stage, mask)
 
     def _check(self, c: Check, value: Val, mask: Val | None, number: int) -> None:
@@ -460,16 +459,7 @@ class _Loops:
 
     def _finish(self, stage: Stage, accs: list[Accumulator], states: States) -> None:
         for r, a, state in zip(stage.reduces, accs, states):
-            self.ev.accs[r.number] = self._nonempty(a, stage, a.result(state))
-
-    def _nonempty(self, a: Accumulator, stage: Stage, value: Scalar) -> Scalar:
-        """A sum of nothing is 0.0, not the -0.0 that sums begin with."""
-        if not a.is_blocked or all(isinstance(x.extent, int) and x.extent > 0
-                                   for x in stage.axes):
-            return value
-        if isinstance(value, Cx):
-            return Cx(value.re + 0.0, value.im + 0.0)
-        return value + 0.0
+            self.ev.accs[r.number] = a.result(state)
 
 
 def _flat(states: Sequence[Sequence[Val]]) -> list[Val]:

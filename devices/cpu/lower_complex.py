@@ -155,7 +155,7 @@ def _sign(e: Emitter, x: Cx) -> Cx:
     any_inf, both = inf_re | inf_im, inf_re & inf_im
     re = e.select(any_inf, e.select(inf_re, _unit(e, x.re), e.like(x.re, 0.0)), x.re / size)
     im = e.select(any_inf, e.select(inf_im, _unit(e, x.im), e.like(x.im, 0.0)), x.im / size)
-    nan = both | _nan(e, x)
+    nan = both | (_nan(e, x) & ~any_inf)
     re, im = e.select(nan, float("nan"), re), e.select(nan, float("nan"), im)
     return Cx(e.select(zero, 0.0, re), e.select(zero, 0.0, im))
 

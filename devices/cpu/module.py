@@ -60,7 +60,8 @@ def build_module(program: Program, target: Target) -> Module:
     helpers = {n: t for c in codes.values() for n, t in c.helpers.items()}
     defined = {line.split("@", 1)[1].split("(", 1)[0] for t in helpers.values()
                for line in t.splitlines() if line.startswith("define")}
-    declares = {d for d in declares if d.split("@", 1)[1].split("(", 1)[0] not in defined}
+    by_name = {d.split("@", 1)[1].split("(", 1)[0]: d for d in sorted(declares)}
+    declares = {d for name, d in by_name.items() if name not in defined}
     constants = tuple(b.name for b in program.buffers if b.kind == "constant")
     parts = [f"target triple = \"{target.triple}\"" if target.triple else "",
              f"@{CONSTANTS} = global [{max(1, len(constants))} x ptr] zeroinitializer",

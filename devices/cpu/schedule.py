@@ -87,6 +87,8 @@ def _across(kernel: Kernel) -> bool:
         return True
     if not kernel.axes:
         return False
+    if any(isinstance(a.extent, Index) for s in stages for a in s.axes):
+        return False                # lanes next to one another would take different turns
     touched = _memory(kernel, stages)
     along = sum(_score(_memory(kernel, [s]), s.axes[-1]) for s in stages)
     width = _known(kernel.axes[-1].extent)
