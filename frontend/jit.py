@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import threading
 from collections import deque
@@ -16,7 +17,6 @@ from weft.devices.protocol import Cache
 from weft.devices.registry import DEFAULT_DEVICE, check_device
 from weft.frontend.dump import Dump, dump_directory
 from weft.frontend.leaves import INT_LIMIT
-from weft.frontend.places import Place, place_id
 from weft.frontend.recording import active
 from weft.frontend.records import Record, reasons
 from weft.frontend.signature import Arguments, Call, Pattern, leaf_parts
@@ -28,13 +28,11 @@ from weft.runtime.arrays import straightened
 from weft.runtime.cache import default_cache
 from weft.runtime.dispatch import DispatchCache
 from weft.runtime.executable import Executable
-from weft.runtime.native import EntryChain, Variable, native_class
 
-__all__ = ["BoundJit", "Jit", "jit"]
+__all__ = ["BoundJit", "Jit", "disk_cache", "jit"]
 
 _ndarray = np.ndarray
 _WEAK = frozenset((float, bool, complex))
-_RENEW = 64         # calls through Python between two looks at a native entry
 _RECORDS = 1000     # compilations remembered for `weft.explain`
 
 
@@ -47,6 +45,7 @@ class Jit:
 
     __wrapped__: Callable[..., Any]
     __name__: str
+    _has_entries = False
 
     def __init__(self, fn: Callable[..., Any], options: Options, static_argnames: Iterable[str],
                  shapes: Mapping[str, Pattern], cache_size: int) -> None:
@@ -60,7 +59,6 @@ class Jit:
                                     static_argnames, shapes)
         self._watch = Watch(fn)
         self._cache: DispatchCache[Executable] = DispatchCache(cache_size, value_key)
-        self._entries = EntryChain()
         self._lock = threading.Lock()
         # Whether a key may be made from positional arrays and numbers alone.
         self._simple = not self._arguments.static and not self._arguments.shapes
@@ -71,7 +69,7 @@ class Jit:
         """The way of a call through Python. Native entries come here with what they miss."""
         if kwargs:
             args, kwargs = self._arguments.normal(args, kwargs)
-            if not kwargs and len(self._entries):
+            if not kwargs and self._has_entries:
                 return self(*args)              # natively, most likely
         if self._simple and not kwargs:
             parts: list[Any] = []
@@ -116,10 +114,6 @@ class Jit:
             if not found.countdown:
                 self._see_to_entry(found)
         return found(call.leaves)
-
-    def _native_error(self, status: int, /, *args: Any) -> Any:
-        """What a native entry calls after a run has failed: the slower way tells why."""
-        return self._dispatch(*args)
 
     def _apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The call taken apart, or None if it is part of a trace that runs."""
@@ -168,42 +162,10 @@ class Jit:
         dump.optimized(optimized)
         lowered = optimized.lower()
         dump.lowered(lowered)
-        return lowered.compile(_disk_cache())
+        return lowered.compile(disk_cache())
 
     def _see_to_entry(self, executable: Executable) -> None:
-        """Let calls of this signature go straight to native code, where that is possible.
-
-        Done at the second call, since many functions are called only once; and again from time to
-        time while calls still come through Python, since guards can lose sight of variables.
-        """
-        with self._lock:
-            executable.countdown = _RENEW
-            variables = self._variables(executable)
-            if executable.entry is not None:
-                if variables:
-                    executable.entry.renew()
-                return
-            stage: CompiledStage = executable.about
-            spec = stage.entry_spec() if type(self) is not Jit else None
-            if spec is None or variables is None:
-                executable.countdown = -1           # never again
-                if type(self) is not Jit:
-                    executable.runner = stage.native_runner(_disk_cache())
-                return
-            executable.entry = self._entries.add(self, executable.compiled, spec, variables,
-                                                 _disk_cache())
-
-    def _variables(self, executable: Executable) -> list[Variable] | None:
-        """What native code has to look at before it runs this, or None if it cannot."""
-        view = self._watch.view
-        if view.state != executable.state or view.deep or view.contents:
-            return None
-        held = {place_id(place): (place, value) for place, value in view.roots}
-        passed = [place_id(p) if p else None for p, _ in executable.about.traced.traced.outside]
-        if not all(p in held for p in passed):
-            return None
-        return [*(_variable(*held[p], passed=True) for p in passed if p),
-                *(_variable(*held[p]) for p in held if p not in passed)]
+        """Called when an executable's countdown ends, to find it a faster way."""
 
     def _remember(self, key: Hashable, call: Call, stage: CompiledStage) -> None:
         values, outside = call.values, self._watch.describe(call.objects)
@@ -230,7 +192,7 @@ class Jit:
 
     def compile(self, /, *args: Any, **kwargs: Any) -> CompiledStage:
         """The compiled function for these arguments, as an object of its own."""
-        return self.lower(*args, **kwargs).compile(_disk_cache())
+        return self.lower(*args, **kwargs).compile(disk_cache())
 
     def history(self) -> tuple[Record, ...]:
         """Every compilation, the first one first."""
@@ -302,11 +264,8 @@ class BoundJit:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
 
 
-def _variable(place: Place, value: Any, passed: bool = False) -> Variable:
-    return Variable(place[0], place[1], value, passed)
-
-
-def _disk_cache() -> Cache | None:
+def disk_cache() -> Cache | None:
+    """Where machine code is kept between processes, unless that is switched off."""
     cache = default_cache()
     return cache if cache.enabled else None
 
@@ -363,8 +322,11 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
 
 
 def _jit_class(device: str) -> type[Jit]:
-    # Other devices' programs have no native entries, so their functions need no native class.
-    return native_class(Jit, _disk_cache()) if device == DEFAULT_DEVICE else Jit
+    """Other devices' programs have no native entries, and need not wait for LLVM to be loaded."""
+    if device != DEFAULT_DEVICE:
+        return Jit
+    made: type[Jit] = importlib.import_module("weft.frontend.native_jit").native_jit_class()
+    return made
 
 
 def _check_function(fn: Any) -> None:

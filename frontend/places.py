@@ -18,7 +18,7 @@ Place: TypeAlias = tuple[Any, Any]      # what holds a value, and its key there
 PlaceId: TypeAlias = tuple[int, Any]
 
 _DEPTH = 6        # attributes of attributes are watched this far down
-_ITEMS = 512      # values watched: a container with more is taken to be data, not parameters
+_ITEMS = 512      # values watched below one; a longer container is taken to be data
 MISSING = object()
 _NUMBERS = (float, complex, np.generic)
 _IMMUTABLE = (*_NUMBERS, int, str, bytes, type(None))
@@ -59,26 +59,33 @@ def is_simple(value: Any) -> bool:
     return isinstance(value, (*_IMMUTABLE, np.ndarray)) or value is MISSING
 
 
-def reachable(value: Any, scope: Scope, depth: int = 0,
-              seen: set[int] | None = None) -> Iterator[tuple[Place, Any]]:
-    """Every item below the value, with its place: attributes by name, items of containers."""
-    seen = {id(value)} if seen is None else seen
+def reachable(value: Any, scope: Scope) -> Iterator[tuple[Place, Any]]:
+    """Every item below the value, with its place: attributes by name, items of containers.
+
+    A container with many items is data rather than parameters, and is not looked into.
+    """
+    return _below(value, scope, _DEPTH, {id(value)}, [_ITEMS])
+
+
+def _below(value: Any, scope: Scope, depth: int, seen: set[int],
+           budget: list[int]) -> Iterator[tuple[Place, Any]]:
     for key, item in _members(value, scope.names):
-        if len(seen) > _ITEMS:
-            return
         if scope.ignored and (id(value), hashable(key)) in scope.ignored:
             continue
+        budget[0] -= 1
+        if budget[0] < 0:
+            return
         yield (value, key), item
-        if depth < _DEPTH and not is_simple(item) and id(item) not in seen:
+        if depth and not is_simple(item) and id(item) not in seen:
             seen.add(id(item))
-            yield from reachable(item, scope, depth + 1, seen)
+            yield from _below(item, scope, depth - 1, seen, budget)
 
 
 def _members(value: Any, names: frozenset[str]) -> Iterable[tuple[Any, Any]]:
-    if isinstance(value, dict):
-        return list(value.items())
-    if isinstance(value, list | tuple):
-        return enumerate(value)
+    if isinstance(value, CONTAINERS):
+        if len(value) > _ITEMS:
+            return ()
+        return list(value.items()) if isinstance(value, dict) else enumerate(value)
     if is_simple(value) or is_plain(value):
         return ()
     return _attributes(value, names)

@@ -27,8 +27,8 @@ from weft.frontend.pytree import LEAF, Tree, unflatten
 from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
+from weft.runtime.entry_signature import EntrySpec, Structure, entry_spec
 from weft.runtime.executable import Executable
-from weft.runtime.native import EntrySpec, Structure, entry_spec, native_runner
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
            "trace_stage"]
@@ -259,30 +259,31 @@ class CompiledStage:
                 "lower": self.before.seconds, "compile": self.seconds}
 
     def entry_spec(self) -> EntrySpec | None:
-        """The signature of a native entry, or None where calls have to go through Python.
+        """The signature of a native entry, or None where calls have to be taken apart by Python.
 
         The outside arrays follow the arguments.
         """
         source, call_trace = self.source, self.traced.traced
         if not (source.plain and source.call.is_flat):
             return None
-        return entry_spec(self._params(), self.specialized, call_trace.traced.results,
-                          self.before.before.graph, _structure(call_trace.tree), self._work(),
-                          self._can_fail())
+        return entry_spec(self.params, self.specialized, call_trace.traced.results,
+                          self.before.before.graph, _structure(call_trace.tree), self.work,
+                          self.can_fail)
 
-    def native_runner(self, cache: Cache | None) -> Callable[..., Any] | None:
-        """What runs it on flat arguments natively, if that can be."""
-        return native_runner(self.compiled, self._params(), self.before.before.graph,
-                             self._work(), self._can_fail(), cache)
-
-    def _params(self) -> list[tuple[str, TensorType]]:
+    @property
+    def params(self) -> list[tuple[str, TensorType]]:
+        """Kinds (see `ArgSpec`) and types of what is passed to the program."""
         given = [(spec.kind, spec.type) for spec in self.source.call.specs]
         return given + [("array", p.tensor) for p in self.traced.graph.params[len(given):]]
 
-    def _work(self) -> Dim:
+    @property
+    def work(self) -> Dim:
+        """Operations and bytes moved in one run."""
         return sum((k.flops + k.nbytes for k in self.before.kernels), 0)
 
-    def _can_fail(self) -> bool:
+    @property
+    def can_fail(self) -> bool:
+        """Whether a run may find an index out of bounds, say."""
         return bool(getattr(self.compiled, "checks", True))
 
     @cached_property

@@ -6,9 +6,9 @@ it does not expect to the next, the last one to the method `_dispatch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,24 +16,18 @@ from weft.compiler.ir import Graph
 from weft.compiler.types import Dim, TensorType
 from weft.devices.cpu.callable_type import native_callable, set_entry
 from weft.devices.cpu.engine import Entry
-from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
+from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.guard import Guard, Variable, load_guard
 from weft.devices.cpu.native import ensure
 from weft.devices.protocol import Cache, Compiled
 from weft.runtime.arrays import Array, prepare, straightened
-from weft.runtime.executable import Output
+from weft.runtime.entry_signature import entry_spec
 
-__all__ = ["EntryChain", "EntrySpec", "Structure", "Variable", "entry_spec", "native_class",
-           "native_runner"]
+__all__ = ["EntryChain", "Variable", "native_class", "native_runner"]
 
 T = TypeVar("T")
-Structure = Literal["single", "tuple", "list"]
 
 _LENGTH = 16                # signatures of one function that have an entry
-_LONG = 1_000_000           # operations and bytes from which other threads may run meanwhile
-_PARAMS: Mapping[str, Any] = {"array": "array", "scalar": "npscalar", "float": "pyfloat",
-                              "int": "pyint", "bool": "pybool", "complex": "pycomplex"}
-_RESULTS: Mapping[str, Any] = {**_PARAMS, "scalar": "scalar"}
 
 
 def native_class(base: type[T], cache: Cache | None) -> type[T]:
@@ -41,42 +35,6 @@ def native_class(base: type[T], cache: Cache | None) -> type[T]:
     ensure(cache)
     made: type[T] = native_callable(base)  # type: ignore[arg-type]
     return made
-
-
-def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[int, object],
-               outputs: Sequence[Output], graph: Graph, structure: Structure | None, work: Dim,
-               status: bool) -> EntrySpec | None:
-    """The signature of an entry, or None where only Python can make the call.
-
-    `params` are the kinds (see `ArgSpec`) and types of the arguments, `specialized` the values that
-    some must have; `graph` is what was compiled, `work` its operations and bytes, and `status` says
-    whether it can fail.
-    """
-    results = [o.index for o in outputs if o.kind in _RESULTS]
-    if structure is None or len(results) != len(outputs) or (
-            results != list(range(len(graph.results)))) or (
-            len(set(graph.results)) != len(graph.results)):
-        return None
-    given = [_param(kind, type, specialized.get(i, _TRACED))
-             for i, (kind, type) in enumerate(params)]
-    if any(p is None for p in given):
-        return None
-    return EntrySpec(
-        tuple(p for p in given if p is not None),
-        tuple(Result(_RESULTS[o.kind], n.dtype, n.shape) for o, n in zip(outputs, graph.results)),
-        structure, sizes=graph.symbols, status=status,
-        release_gil=not isinstance(work, int) or work >= _LONG)
-
-
-_TRACED = object()
-
-
-def _param(kind: str, type: TensorType, value: object) -> Param | None:
-    if value is _TRACED:
-        return Param(_PARAMS[kind], type.dtype, type.shape)
-    if isinstance(value, bool):
-        return Param("equal_bool", value=value)
-    return Param("equal_int", value=value) if isinstance(value, int) else None
 
 
 def _entry(compiled: Compiled, spec: EntrySpec, variables: Sequence[Variable],

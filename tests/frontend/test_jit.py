@@ -245,8 +245,8 @@ def foreign():
      "complex128", None),
     (np.ma.masked_array([1.0], [True]), "is a masked array", "an ndarray without a mask",
      "pass its .filled(...) and, where the code needs it, its .mask"),
-    (np.ones((1, 1)).view(np.matrix), "is a numpy.matrix, whose * is a matrix product", "an ndarray",
-     "pass numpy.asarray(...) of it, and write @ for the product"),
+    (np.ones((1, 1)).view(np.matrix), "is a numpy.matrix, whose * is a matrix product",
+     "an ndarray", "pass numpy.asarray(...) of it, and write @ for the product"),
     (foreign(), "is a test_jit.foreign.<locals>.Foreign, not an array of NumPy's own", "an ndarray",
      "pass numpy.asarray(...) of it"),
 ], ids=["set", "object", "text", "date", "masked", "matrix", "foreign"])

@@ -274,3 +274,90 @@ def test_traced_arrays_cannot_be_stored_outside():
         Keeper().run(X)
     assert str(caught.value).splitlines()[0] == (
         "Keeper.run stores a traced array in Keeper.last, outside itself")
+
+
+def test_large_containers_are_data():
+    table = list(range(100_000))
+    g = jit(lambda x: x * len(table))
+    same(g(X), X * 100_000)
+    table[5] = -1
+    same(g(X), X * 100_000)
+    assert len(g.records) == 1
+    table.append(1)
+    same(g(X), X * 100_001)
+
+
+def test_arrays_reshaped_in_place():
+    w = np.ones((4, 1))
+    g = jit(lambda x: x + w)
+    for _ in range(3):
+        same(g(X[:, 0]), X[:, 0] + w)
+    w.shape = (4, 1, 1)
+    for _ in range(3):
+        same(g(X[:, 0]), X[:, 0] + w)
+
+
+def test_read_only_arrays_bound_anew():
+    w = np.arange(4.0)
+    w.flags.writeable = False
+    g = jit(lambda x: x + w)
+    same(g(X), X + w)
+    w = np.arange(4.0) * 3
+    w.flags.writeable = False
+    for _ in range(3):
+        same(g(X), X + w)
+
+
+def test_functions_of_other_modules_and_objects_in_containers():
+    class Layer:
+        def __init__(self, w):
+            self.w = w
+
+        def __call__(self, x):
+            return np.tanh(x @ (self.w * 2))
+
+    layers = [Layer(np.eye(4, dtype=np.float32)), Layer(np.ones((4, 4), np.float32))]
+
+    def forward(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+    g = jit(forward)
+    same(g(X), forward(X))
+    layers[0].w[0] = 3
+    layers[1].w = layers[1].w * 0.1
+    same(g(X), forward(X))
+    assert len(g.records) == 1
+    layers.append(Layer(np.ones((4, 2), np.float32)))
+    same(g(X), forward(X))
+
+
+def test_user_wrappers_and_cached_helpers():
+    import functools
+    w = np.ones(4, np.float32)
+
+    @functools.lru_cache
+    def scale():
+        return w * 2
+
+    def twice(fn):
+        @functools.wraps(fn)
+        def both(x):
+            return fn(fn(x))
+        return both
+
+    @jit
+    @twice
+    def f(x):
+        return x * w + 1
+    same(f(X), (X * w + 1) * w + 1)
+    w = w + 1
+    same(f(X), (X * w + 1) * w + 1)
+    assert len(f.records) == 1 and scale() is not None
+
+
+def test_partial():
+    import functools
+    g = jit(functools.partial(lambda a, x, b: a * x + b, 2.0, b=Y))
+    same(g(X), 2.0 * X + Y)
+    same(g(X, b=1.0), 2.0 * X + 1.0)

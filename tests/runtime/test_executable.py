@@ -8,8 +8,9 @@ import pytest
 from weft.compiler.text import parse
 from weft.runtime import native
 from weft.runtime.arrays import canonical, is_canonical, prepare
+from weft.runtime.entry_signature import entry_spec
 from weft.runtime.executable import Executable
-from weft.runtime.native import EntryChain, entry_spec
+from weft.runtime.native import EntryChain
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -1,0 +1,56 @@
+"""The signature of a native entry for a compiled function, where it can have one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from weft.compiler.ir import Graph
+from weft.compiler.types import Dim, TensorType
+from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
+from weft.runtime.executable import Output
+
+__all__ = ["EntrySpec", "Structure", "entry_spec"]
+
+Structure = Literal["single", "tuple", "list"]
+
+_LONG = 1_000_000           # operations and bytes from which other threads may run meanwhile
+_PARAMS: Mapping[str, Any] = {"array": "array", "scalar": "npscalar", "float": "pyfloat",
+                              "int": "pyint", "bool": "pybool", "complex": "pycomplex"}
+_RESULTS: Mapping[str, Any] = {**_PARAMS, "scalar": "scalar"}
+
+
+def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[int, object],
+               outputs: Sequence[Output], graph: Graph, structure: Structure | None, work: Dim,
+               status: bool) -> EntrySpec | None:
+    """The signature of an entry, or None where only Python can make the call.
+
+    `params` are the kinds (see `ArgSpec`) and types of the arguments, `specialized` the values that
+    some must have; `graph` is what was compiled, `work` its operations and bytes, and `status` says
+    whether it can fail.
+    """
+    results = [o.index for o in outputs if o.kind in _RESULTS]
+    if structure is None or len(results) != len(outputs) or (
+            results != list(range(len(graph.results)))) or (
+            len(set(graph.results)) != len(graph.results)):
+        return None
+    given = [_param(kind, type, specialized.get(i, _TRACED))
+             for i, (kind, type) in enumerate(params)]
+    if any(p is None for p in given):
+        return None
+    return EntrySpec(
+        tuple(p for p in given if p is not None),
+        tuple(Result(_RESULTS[o.kind], n.dtype, n.shape) for o, n in zip(outputs, graph.results)),
+        structure, sizes=graph.symbols, status=status,
+        release_gil=not isinstance(work, int) or work >= _LONG)
+
+
+_TRACED = object()
+
+
+def _param(kind: str, type: TensorType, value: object) -> Param | None:
+    if value is _TRACED:
+        return Param(_PARAMS[kind], type.dtype, type.shape)
+    if isinstance(value, bool):
+        return Param("equal_bool", value=value)
+    return Param("equal_int", value=value) if isinstance(value, int) else None
