@@ -19,6 +19,7 @@ from weft.devices.cpu.engine import Entry
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.guard import Guard, Variable, load_guard
 from weft.devices.cpu.native import ensure
+from weft.devices.cpu.warm_up import continue_with
 from weft.devices.protocol import Cache, Compiled
 from weft.runtime.arrays import Array, prepare, straightened
 from weft.runtime.entry_signature import entry_spec
@@ -32,7 +33,7 @@ _LENGTH = 16                # signatures of one function that have an entry
 
 def native_class(base: type[T], cache: Cache | None) -> type[T]:
     """A subclass of `base` whose instances can have entries, or `base` where that cannot be."""
-    ensure(cache)
+    continue_with(ensure, cache)
     made: type[T] = native_callable(base)  # type: ignore[arg-type]
     return made
 

@@ -12,7 +12,6 @@ import ctypes
 import functools
 from typing import Any, TypeVar
 
-from weft.devices.cpu.native import ensure
 from weft.devices.cpu.python_api import supported
 
 __all__ = ["native_callable", "set_entry"]
@@ -21,7 +20,7 @@ T = TypeVar("T")
 
 # Flags, slot numbers and member kinds of CPython's stable ABI.
 _BASETYPE, _VECTORCALL = 1 << 10, 1 << 11
-_TP_CALL, _TP_MEMBERS = 50, 72
+_TP_MEMBERS = 72
 _T_PYSSIZET, _READONLY = 19, 1
 
 
@@ -76,11 +75,13 @@ _kept: list[Any] = []           # what CPython may point to as long as a class l
 
 
 def _make(base: type[T]) -> type[T]:
-    """The subclass, made from a specification as an extension module would."""
+    """The subclass, made from a specification as an extension module would.
+
+    It inherits `tp_call`, which is what CPython calls as long as the vectorcall address is null.
+    """
     offset = -(-base.__basicsize__ // 8) * 8
     members = (_Member * 2)(_Member(b"__vectorcalloffset__", _T_PYSSIZET, offset, _READONLY))
-    slots = (_Slot * 3)(_Slot(_TP_CALL, ensure().address("weft_call")),
-                        _Slot(_TP_MEMBERS, ctypes.addressof(members)))
+    slots = (_Slot * 2)(_Slot(_TP_MEMBERS, ctypes.addressof(members)))
     name = f"{base.__module__}.{base.__qualname__}".encode()
     spec = _Spec(name, offset + 8, 0, _BASETYPE | _VECTORCALL, slots)
     create = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object)(

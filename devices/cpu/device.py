@@ -24,6 +24,7 @@ from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.host import host_target
 from weft.devices.cpu.lower import TABLE
 from weft.devices.cpu.module import CONSTANTS, MAIN, Module, build_module
+from weft.devices.cpu.native import ensure
 from weft.devices.protocol import Array, Cache, DeviceError, KernelInfo
 
 __all__ = ["CpuDevice"]
@@ -86,6 +87,7 @@ class CpuLowered:
 
     def compile(self, cache: Cache | None = None) -> CpuCompiled:
         """Native code, from the cache where that has it."""
+        ensure(cache)
         obj = assemble(self.module.text, self.target, cache)
         return CpuCompiled(self, load(obj, exports=(MAIN, CONSTANTS, "bad_index")))
 

@@ -2,8 +2,6 @@
 
     ptr  weft_dispatch(ptr self, ptr args, i64 nargsf, ptr kwnames)
          a vectorcall function: calls the method `_dispatch` of the callable with the arguments
-    ptr  weft_call(ptr self, ptr args, ptr kwargs)
-         the same as a `tp_call` function, for callables that have no entry yet
     ptr  weft_failed(ptr self, i32 status, ptr args, i64 nargs)
          calls the method `_native_error(status, *args)` of the callable
     ptr  weft_new_array(ptr descr, i64 itemsize, i32 nd, ptr dims)
@@ -39,7 +37,6 @@ _CALLS = """
 @weft_str__dispatch = external global i8
 @weft_str__native_error = external global i8
 @weft_np_array = external global i8
-declare ptr @PyObject_Call(ptr, ptr, ptr) nounwind
 declare ptr @PyObject_GetAttr(ptr, ptr) nounwind
 declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr) nounwind
 declare ptr @PyLong_FromLongLong(i64) nounwind
@@ -57,19 +54,6 @@ fail:
   ret ptr null
 call:
   %r = call ptr @PyObject_Vectorcall(ptr %method, ptr %args, i64 %nargsf, ptr %kwnames)
-  call void @Py_DecRef(ptr %method)
-  ret ptr %r
-}
-
-define ptr @weft_call(ptr %self, ptr %args, ptr %kwargs) nounwind {
-entry:
-  %method = call ptr @PyObject_GetAttr(ptr %self, ptr @weft_str__dispatch)
-  %none = icmp eq ptr %method, null
-  br i1 %none, label %fail, label %call
-fail:
-  ret ptr null
-call:
-  %r = call ptr @PyObject_Call(ptr %method, ptr %args, ptr %kwargs)
   call void @Py_DecRef(ptr %method)
   ret ptr %r
 }

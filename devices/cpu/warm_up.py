@@ -1,0 +1,74 @@
+"""LLVM and the native runtime made ready on another thread, while this one imports and traces.
+
+Most of it runs outside the GIL (loading a library of 170 MB, code generation), so it costs the
+caller nothing where there is a second core. Nobody needs to know: whoever uses LLVM finds it ready,
+waits for the rest, or does it himself; what fails here fails again there, and is reported there.
+
+The threads import nothing, so they cannot wait for a module that another thread is importing. They
+are not daemons: a process that ends meanwhile lets them end first, as LLVM must not be running when
+it is torn down. A fork waits for them too, for the child would find their locks taken for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from weft.devices.cpu.assembler import ObjectCache, assemble
+from weft.devices.cpu.host import host_target
+
+__all__ = ["begin", "continue_with"]
+
+# What LLVM sets up when it first generates code takes as long as a small kernel.
+_SMALL = "define i32 @f(i32 %a) {\n  ret i32 %a\n}\n"
+
+_lock = threading.Lock()
+_threads: list[threading.Thread] = []
+
+
+def begin() -> None:
+    """Load and set up LLVM. Does nothing when called again."""
+    if not _threads:
+        _start(lambda: assemble(_SMALL, host_target()), 0)
+
+
+def continue_with(ensure: Callable[[ObjectCache | None], object],
+                  cache: ObjectCache | None) -> None:
+    """Then load the native runtime by `ensure(cache)`. Does nothing when called again."""
+    if len(_threads) < 2:
+        begin()
+        _start(lambda: ensure(cache), 1)
+
+
+def _start(work: Callable[[], object], place: int) -> None:
+    if len(_affinity()) == 1:
+        return
+    with _lock:
+        if len(_threads) != place:
+            return
+        before = _threads[-1:]
+
+        def run() -> None:
+            for thread in before:
+                thread.join()
+            with contextlib.suppress(Exception):
+                work()
+
+        thread = threading.Thread(target=run, name="weft-warm-up")
+        _threads.append(thread)
+        if place == 0 and hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=_wait)
+        with contextlib.suppress(RuntimeError):     # no new threads: the process is ending
+            thread.start()
+
+
+def _wait() -> None:
+    for thread in _threads:
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
