@@ -292,6 +292,11 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
     element types and shapes. It compiles once for each signature; `weft.explain` shows what was
     compiled and why.
 
+    Globals, closed-over variables and attributes that the function reads count as they are at each
+    call: arrays are passed along, numbers and strings belong to the signature. Functions, classes
+    and imported libraries are taken to stay what they are. Objects such as the `self` of a method
+    belong to the signature by identity, and live as long as what was compiled for them.
+
     Args:
         fn: a Python function on arrays, numbers, and containers of them.
         device: where it runs, a name from `weft.list_devices()`; the CPU unless given.
