@@ -24,14 +24,14 @@ class Frame:
         self.plan = plan
         self.target = target
         self.e = e = Emitter(target)
-        self.ev = Evaluator(e, {}, form.kernel.types, {})
         k, ctx = form.kernel, e.arg("ctx", "ptr")
-        for i, (name, _) in enumerate(k.buffers):
-            self.ev.pointers[name] = e.load(e.gep(ctx, i, "ptr"), "ptr")
+        pointers = {name: e.load(e.gep(ctx, i, "ptr"), "ptr")
+                    for i, (name, _) in enumerate(k.buffers)}
+        dims: dict[str, Val] = {}
         if k.symbols:
             table = e.load(e.gep(ctx, len(k.buffers), "ptr"), "ptr")
-            self.ev.dims.update({s: e.load(e.gep(table, i, "i64"), "i64")
-                                 for i, s in enumerate(k.symbols)})
+            dims = {s: e.load(e.gep(table, i, "i64"), "i64") for i, s in enumerate(k.symbols)}
+        self.ev = Evaluator(e, pointers, k.types, dims)
         self.workspace = e.load(e.gep(ctx, len(k.buffers) + 2, "ptr"), "ptr") \
             if plan.pack_left else e.const("ptr", 0)
 

@@ -100,12 +100,12 @@ class Body:
         if self.dtype.kind == "bool" and self.product and set(root.args) <= set(leaves):
             (a,), (b,) = (leaves[x] for x in root.args)
             return (acc[0] | (self.e.splat(a, self.lanes) & self.e.splat(b, self.lanes)),)
-        for x in self.form.inner:
-            if x not in values and not (x is root and self.product):
-                values[x] = self._apply(x, values)
+        for part in self.form.inner:
+            if part not in values and not (part is root and self.product):
+                values[part] = self._apply(part, values)
         if self.product and self.dtype.is_inexact:
-            a, b = (self._operand(x, values).value for x in root.args)
-            return _fused(self.e, self._wide(a), self._wide(b), acc)
+            x, y = (self._wide(self._operand(arg, values).value) for arg in root.args)
+            return _fused(self.e, x, y, acc)
         new = to_planes(self.e, self._wide(values[root] if root in values else
                                            self._apply(root, values)), self.dtype)
         return self.add(acc, new)

@@ -1,8 +1,7 @@
 """Copying a contraction's operands into the order in which its tiles read them.
 
-Right panels are as wide as a tile: `panel[column // width][k][plane][column % width]`. A tile's
-left rows lie along k (`[row][plane][k]`) or along m (`[k][plane][row]`), whichever keeps the
-copying to whole vectors. What is packed is the leaf's value: conversions and other arithmetic
+Right panels are as wide as a tile: `panel[column // width][k][plane][column % width]`; for the
+left side see `gemm_left`. What is packed is the leaf's value: conversions and other arithmetic
 that belongs to one side are done once, here.
 """
 

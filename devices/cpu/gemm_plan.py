@@ -31,8 +31,8 @@ class Plan:
 
     A unit computes `unit_rows` x `unit_columns` elements of one batch in tiles of `rows` x
     `vectors` vectors. Blocks of `depth` turns are accumulated one after another. `pack_right`
-    copies the right side's block into panels as wide as a tile; `pack_left` copies a tile's rows,
-    laid out along "k" or "m". `panels_outer` runs over columns outside, over rows inside.
+    copies the right side's block into panels as wide as a tile; `pack_left` copies the left side
+    beforehand, laid out along "k" or "m". `panels_outer` runs over columns outside, rows inside.
     """
 
     lanes: int

@@ -182,10 +182,11 @@ def test_threads(level: str, shape: tuple[int, int, int]) -> None:
         native.set_num_threads(before)
 
 
+@pytest.mark.parametrize("layout", ["nn", "tn", "nt"])
 @pytest.mark.parametrize("rows", [0, 1, 7, 50, 129])
-def test_symbolic_rows(rows: int) -> None:
-    graph = product("f32", Size.symbol("B"), 40, 30, epilogue=lambda b, x: b.abs(x))
-    a, b, x, y = operands(np.random.default_rng(5), DTYPES["f32"], rows, 40, 30, "nn")
+def test_symbolic_rows(rows: int, layout: str) -> None:
+    graph = product("f32", Size.symbol("B"), 40, 30, layout, lambda b, x: b.abs(x))
+    a, b, x, y = operands(np.random.default_rng(5), DTYPES["f32"], rows, 40, 30, layout)
     (got,) = run(graph, target(RUNNABLE[0]), x, y, B=rows)
     check_product(np.copysign(got, a @ b), a, b, DTYPES["f32"])
 
@@ -245,6 +246,18 @@ def test_batch(level: str, rows: int) -> None:
     xs, ys = sample(rng, d, (3, 4, rows, 16)), sample(rng, d, (3, 4, 25, 16))
     (got,) = run(graph, target(level), xs, ys, planned=rows > 1)
     check_product(got, xs, ys.swapaxes(2, 3), d)
+
+
+def test_symbolic_batch_and_rows() -> None:
+    b, d = Builder("f"), DTYPES["f32"]
+    size, length = Size.symbol("B"), Size.symbol("T")
+    x = b.param("x", TensorType((size, length, 16), d))
+    y = b.param("y", TensorType((size, 16, 25), d))
+    graph = b.graph([b.dot_general(x, y, contract=((2,), (1,)), batch=((0,), (0,)))])
+    rng = np.random.default_rng(8)
+    xs, ys = sample(rng, d, (5, 11, 16)), sample(rng, d, (5, 16, 25))
+    (got,) = run(graph, target(RUNNABLE[0]), xs, ys, B=5, T=11)
+    check_product(got, xs, ys, d)
 
 
 def test_leading_axes_are_rows() -> None:
