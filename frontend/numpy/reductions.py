@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,6 @@ from weft.frontend.numpy.common import (
     Array,
     as_array,
     axes_of,
-    axis_of,
     build,
     count_of,
     into,
@@ -180,10 +180,11 @@ def _arg(op: str) -> Callable[..., Tracer]:
     def arg(a: Array, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
         b = build()
         x, shape = lift(a).node, lift(a).node.shape
-        axes = axes_of(axis, len(shape))
+        axes = axes_of(axis if axis is None else operator.index(axis), max(len(shape), 1))
         if axis is None or not shape:
+            axes = tuple(range(len(shape)))
             x = b.reshape(x, (count_of(x, axes),))
-        node = b.add(op, x, axis=0 if axis is None else axis_of(axis, max(len(shape), 1)))
+        node = b.add(op, x, axis=0 if axis is None or not shape else axes[0])
         if keepdims and keepdims is not _MISSING:
             node = keep_axes(node, shape, axes)
         return into(out, result(node))  # type: ignore[no-any-return]
