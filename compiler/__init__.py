@@ -1,1 +1,1 @@
-"""What programs mean: types, graphs, ops, rewrites, passes, kernels. No device, no array of its own."""
+"""What programs mean: types, graphs, ops, rewrites, passes, kernels; no device."""

@@ -17,9 +17,8 @@ from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = [
     "DTypeError", "DataDependentError", "EscapedTracerError", "IndexOutOfBoundsError", "Origin",
-    "ShapeError", "TextError", "TracerValueError", "UnsupportedError", "ValueRangeError", "VerifyError",
-    "WeftError",
-    "caller_origin",
+    "ShapeError", "TextError", "TracerValueError", "UnsupportedError", "ValueRangeError",
+    "VerifyError", "WeftError", "caller_origin",
 ]
 
 

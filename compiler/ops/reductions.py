@@ -135,7 +135,7 @@ def _dot_general_ref(xp: Any, a: Any, b: Any, contract: Any, batch: Any) -> Any:
     out = [la[i] for i in ba] + [v for i, v in enumerate(la) if i not in (*ca, *ba)] \
         + [v for j, v in enumerate(lb) if j not in (*cb, *bb)]
     with np.errstate(all="ignore"):
-        # sums start from 0.0, so that none is -0.0; einsum leaves that to the layout of its operands
+        # sums start from 0.0, so that none is -0.0; einsum leaves that to its operands' layout
         total = xp.einsum(_wide(a), la, _wide(b), lb, out) + _wide(a).dtype.type(0)
         return xp.asarray(total).astype(a.dtype, copy=False)
 

@@ -115,8 +115,9 @@ register(Op("slice", "view", 1, "every stride-th element from start up to limit,
             _slice, lambda xp, x, start, limit, stride:
             x[tuple(map(slice, start, limit, stride))].copy(),
             attrs=("start", "limit", "stride"), cost=0,
-            samples=lambda: [((_A,), {"start": (0, 1, 0), "limit": (2, 3, 4), "stride": (1, 1, 2)}),
-                             ((_A,), {"start": (1, 0, 3), "limit": (1, 3, 4), "stride": (1, 2, 1)})]))
+            samples=lambda: [
+                ((_A,), {"start": (0, 1, 0), "limit": (2, 3, 4), "stride": (1, 1, 2)}),
+                ((_A,), {"start": (1, 0, 3), "limit": (1, 3, 4), "stride": (1, 2, 1)})]))
 
 
 # ---- pad, concatenate
@@ -170,7 +171,7 @@ def _constant(types: Types, attrs: Attrs) -> TensorType:
 
 register(Op("constant", "creation", 0, "a value known while compiling", _constant,
             lambda xp, value: xp.asarray(value), attrs=("value",), cost=0,
-            samples=lambda: [((), {"value": np.array([1.5, np.nan])}), ((), {"value": np.array(3)})]))
+            samples=lambda: [((), {"value": np.array(v)}) for v in ([1.5, np.nan], 3)]))
 
 
 def _iota(types: Types, attrs: Attrs) -> TensorType:
