@@ -6,7 +6,6 @@ entry-point group ``weft.devices``, which is read when a name is not known other
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import threading
 from collections.abc import Callable, Iterable
@@ -96,6 +95,8 @@ def _installed() -> dict[str, str]:
 
 
 def _absent(name: str, known: tuple[str, ...]) -> DeviceError:
+    import difflib  # seldom needed
+
     near = difflib.get_close_matches(name, known, 1)
     return DeviceError(f"there is no device named {name!r}", expected=f"one of {_listed(known)}",
                        repair=f"did you mean {near[0]!r}?" if near else None)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weft.compiler.passes import Step
 from weft.frontend.stages import LoweredStage, OptimizedStage, TracedStage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Dump", "dump_directory"]
 
@@ -19,7 +22,11 @@ _numbers = itertools.count(1)
 def dump_directory() -> Path | None:
     """Where to dump to, if the environment asks for that."""
     named = os.environ.get(VARIABLE, "").strip()
-    return Path(named) if named else None
+    if not named:
+        return None
+    from pathlib import Path  # with what it imports, as slow as tracing a function
+
+    return Path(named)
 
 
 class Dump:
@@ -33,7 +40,7 @@ class Dump:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self.folder = Path()
+        self.folder: Path | None = None
 
     def traced(self, stage: TracedStage) -> None:
         """Make the folder and write what there is before any pass."""
@@ -66,6 +73,7 @@ class Dump:
                 self._write(f"{kind}.{_ENDINGS.get(kind, 'txt')}", stage.text(kind))
 
     def _write(self, name: str, text: str) -> None:
+        assert self.folder is not None
         (self.folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -49,5 +48,7 @@ def dtype_error(what: str, expected: str | None = None, repair: str | None = Non
 
 def close_names(name: str, names: Iterable[str]) -> str:
     """`` (close: a, b)`` with the names most like `name`, or nothing."""
+    import difflib  # seldom needed
+
     near = difflib.get_close_matches(name, list(names), 3, 0.7)
     return f" (close to it: {', '.join(near)})" if near else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -182,6 +181,8 @@ class Arguments:
     def _did_you_mean(self, kwargs: Mapping[str, Any]) -> str:
         assert self.signature is not None
         known = list(self.signature.parameters)
+        import difflib  # seldom needed
+
         near = [n for k in kwargs if k not in known for n in difflib.get_close_matches(k, known, 1)]
         return f"; did you mean {near[0]!r}?" if near else ""
 

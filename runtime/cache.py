@@ -16,12 +16,14 @@ import hashlib
 import os
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weft.compiler.lazy_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from pathlib import Path        # slow to import
 
 __all__ = ["CacheStats", "DiskCache", "content_key", "default_cache"]
 
@@ -72,14 +74,21 @@ class DiskCache:
 
     def __init__(self, directory: str | Path | None = None, limit_bytes: int | None = None,
                  enabled: bool | None = None) -> None:
-        named = directory or os.environ.get("WEFT_CACHE_DIR", "")
-        self.directory = Path(named) if named else _platform_directory()
+        named = os.fspath(directory or os.environ.get("WEFT_CACHE_DIR", ""))
+        self._folder = named or _platform_directory()
         self.limit_bytes = _limit_from_environment() if limit_bytes is None else limit_bytes
         off = os.environ.get("WEFT_CACHE", "").strip().lower() in ("0", "off", "no", "false")
         self.enabled = (not off if enabled is None else enabled) and self.limit_bytes > 0
         if self.enabled and not named:
-            self.enabled = _is_private(self.directory)
+            self.enabled = _is_private(self._folder)
         self.hits = self.misses = 0
+
+    @property
+    def directory(self) -> Path:
+        """Where the entries are."""
+        from pathlib import Path  # slow to import
+
+        return Path(self._folder)
 
     def get(self, key: str) -> bytes | None:
         """The bytes kept under the key, or None."""
@@ -96,7 +105,7 @@ class DiskCache:
         if not self.enabled or len(data) > self.limit_bytes:
             return
         with contextlib.suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             _write(path, _MAGIC + _checksum(data) + data)
             if int(key[-4:], 36) % _PRUNE_ONE_IN == 0:
                 self.prune()
@@ -121,17 +130,18 @@ class DiskCache:
     def stats(self) -> CacheStats:
         """What the cache holds now."""
         sizes = [info.st_size for _, info in self._entries()]
-        return CacheStats(str(self.directory), self.enabled, len(sizes), sum(sizes),
+        return CacheStats(self._folder, self.enabled, len(sizes), sum(sizes),
                           self.limit_bytes, self.hits, self.misses)
 
-    def _path(self, key: str) -> Path:
+    def _path(self, key: str) -> str:
         if not (key.isascii() and key.isalnum() and len(key) > 2):
             raise ValueError(f"{key!r} is not a cache key (letters and digits, three at least)")
-        return self.directory / key[:2] / f"{key}.o"
+        return os.path.join(self._folder, key[:2], f"{key}.o")
 
-    def _read(self, path: Path) -> bytes | None:
+    def _read(self, path: str) -> bytes | None:
         try:
-            content = path.read_bytes()
+            with open(path, "rb") as file:
+                content = file.read()
         except OSError:
             return None
         start = len(_MAGIC) + _DIGEST
@@ -140,15 +150,16 @@ class DiskCache:
             _delete(path)
             return None
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _FRESH_SECONDS:
+            if time.time() - os.stat(path).st_mtime > _FRESH_SECONDS:
                 os.utime(path)
         return data
 
-    def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
+    def _entries(self) -> Iterator[tuple[str, os.stat_result]]:
         """All entries, and what writers that died have left behind."""
         with contextlib.suppress(OSError):
-            for folder in sorted(self.directory.iterdir()):
-                if len(folder.name) == 2 and folder.is_dir():
+            for name in sorted(os.listdir(self._folder)):
+                folder = os.path.join(self._folder, name)
+                if len(name) == 2 and os.path.isdir(folder):
                     yield from _files(folder)
 
 
@@ -158,7 +169,7 @@ def default_cache() -> DiskCache:
     return DiskCache()
 
 
-def _platform_directory() -> Path:
+def _platform_directory() -> str:
     """Where this system keeps caches of programs."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
@@ -166,19 +177,19 @@ def _platform_directory() -> Path:
         base = os.path.expanduser("~/Library/Caches")
     else:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "weft"
+    return os.path.join(base, "weft")
 
 
-def _is_private(directory: Path) -> bool:
+def _is_private(directory: str) -> bool:
     """Whether it is a directory of ours, made if need be, that nobody else may write to.
 
     What is read from it will be run.
     """
     try:
-        if not directory.is_absolute():
+        if not os.path.isabs(directory):
             return False  # there is no home directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = directory.stat()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        info = os.stat(directory)
     except OSError:
         return False
     if not hasattr(os, "geteuid"):
@@ -201,27 +212,30 @@ def _checksum(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST).digest()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: str, content: bytes) -> None:
     """Write a file that appears whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    import tempfile  # slow to import, and not needed where everything is found
+
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         os.replace(temporary, path)
     except BaseException:
-        _delete(Path(temporary))
+        _delete(temporary)
         raise
 
 
-def _delete(path: Path) -> None:
+def _delete(path: str) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        os.unlink(path)
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     """Entries of one folder; abandoned temporary files count as entries after an hour."""
-    for path in folder.iterdir():
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
         with contextlib.suppress(OSError):
-            info = path.stat()
-            if path.suffix == ".o" or time.time() - info.st_mtime > _FRESH_SECONDS:
+            info = os.stat(path)
+            if name.endswith(".o") or time.time() - info.st_mtime > _FRESH_SECONDS:
                 yield path, info

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -50,6 +49,8 @@ class Step:
 
     def diff(self) -> str:
         """What the pass did, as a unified diff of the graphs' text."""
+        import difflib  # seldom needed
+
         lines = difflib.unified_diff(
             self.before.text().splitlines(), self.after.text().splitlines(),
             f"before {self.name}", f"after {self.name}", lineterm="")

@@ -11,7 +11,6 @@ import math
 import os
 import platform
 from dataclasses import replace
-from pathlib import Path
 
 from weft.compiler.target import Target
 from weft.devices.cpu import llvm
@@ -79,9 +78,9 @@ def cache_sizes() -> dict[str, int]:
     """`l1_bytes`, `l2_bytes`, `l3_bytes` of the data caches, those of them the system tells."""
     cpu = min(_affinity(), default=0)
     found: dict[str, int] = {}
-    for index in sorted(Path(f"{_CPUS}/cpu{cpu}/cache").glob("index*")):
-        level, kind = _read(index / "level"), _read(index / "type")
-        size = _read(index / "size")
+    folder = f"{_CPUS}/cpu{cpu}/cache"
+    for index in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
+        level, kind, size = (_read(f"{folder}/{index}/{fact}") for fact in ("level", "type", "size"))
         if kind != "Instruction" and level in ("1", "2", "3") and size[:-1].isdigit():
             found[f"l{level}_bytes"] = int(size[:-1]) << {"K": 10, "M": 20}.get(size[-1], 0)
     return {name: size for name, size in found.items() if size > 0}
@@ -117,24 +116,24 @@ def _affinity() -> set[int]:
 def _cgroup_cpus(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float:
     """The CPU quota of the control group we run in, of either version; infinity without one."""
     limit = math.inf
-    for line in _read(Path(own)).splitlines():
+    for line in _read(own).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            limit = min(limit, *(_quota(_read(group / "cpu.max").split())
-                                 for group in _with_parents(Path(root), path)))
+            limit = min(limit, *(_quota(_read(f"{group}/cpu.max").split())
+                                 for group in _with_parents(root, path)))
         elif "cpu" in controllers.split(","):
             groups = [group for base in (controllers, "cpu")
-                      for group in _with_parents(Path(root, base), path)]
+                      for group in _with_parents(f"{root}/{base}", path)]
             limit = min(limit, *(
-                _quota([_read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")])
+                _quota([_read(f"{group}/cpu.cfs_quota_us"), _read(f"{group}/cpu.cfs_period_us")])
                 for group in groups))
     return limit
 
 
-def _with_parents(root: Path, path: str) -> list[Path]:
-    """The group's folder and those of the groups around it, down from the root of the hierarchy."""
-    group = root / path.strip("/")
-    return [group, *(p for p in group.parents if p == root or root in p.parents)]
+def _with_parents(root: str, path: str) -> list[str]:
+    """The folders of the group and of those around it, from the root of the hierarchy down."""
+    names = [name for name in path.split("/") if name]
+    return ["/".join([root, *names[:depth]]) for depth in range(len(names) + 1)]
 
 
 def _quota(words: list[str]) -> float:
@@ -144,8 +143,9 @@ def _quota(words: list[str]) -> float:
     return max(int(words[0]) / int(words[1]), 1e-3)
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text().strip()
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
     except OSError:
         return ""
