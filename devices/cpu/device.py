@@ -13,6 +13,7 @@ import numpy as np
 from weft.compiler.errors import IndexOutOfBoundsError, ValueRangeError, WeftError
 from weft.compiler.ir import Graph
 from weft.compiler.kernel.ir import Program, Step
+from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE
 from weft.compiler.kernel.split import split_reductions
@@ -50,7 +51,7 @@ class CpuDevice:
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:
         """The program of kernels for an optimised graph."""
-        program = split_reductions(build_program(graph, target), target)
+        program = split_pieces(split_reductions(build_program(graph, target), target))
         return CpuLowered(graph, program, target)
 
 
