@@ -6,18 +6,54 @@ read. The modules of `weft.frontend.numpy` fill it with the `implements` decorat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-__all__ = ["FUNCTIONS", "HOOKS", "METHODS", "PROPERTIES", "UNSUPPORTED", "attribute", "implements",
-           "method"]
+__all__ = ["FUNCTIONS", "HOOKS", "METHODS", "PROPERTIES", "UNSUPPORTED", "Table", "attribute",
+           "complete", "implements", "method"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+K = TypeVar("K")
+V = TypeVar("V")
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {}    # NumPy function -> what tracers do instead
-METHODS: dict[str, Callable[..., Any]] = {}      # ndarray method -> the same, self first
-PROPERTIES: dict[str, Callable[..., Any]] = {}   # computed ndarray attribute -> the same
-UNSUPPORTED: dict[Any, tuple[str, str]] = {}     # NumPy function -> (why not, the repair)
+_REST = "weft.frontend.numpy.rest"
+
+
+class Table(dict[K, V]):
+    """A table that completes itself: the first look for what is not there, or at all of it, loads
+    the families that most functions do without. (`in` sees what has been loaded.)"""
+
+    def __missing__(self, key: K) -> V:
+        complete()
+        return self.copy()[key]
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The entry, or the default."""
+        if key not in self:
+            complete()
+        return dict.get(self, key, default)
+
+    def __iter__(self) -> Iterator[K]:
+        complete()
+        return dict.__iter__(self)
+
+
+_is_complete = False
+
+
+def complete() -> None:
+    """Load what is missing from the tables."""
+    global _is_complete
+    if not _is_complete:        # set at the end: other threads wait for the import meanwhile
+        importlib.import_module(_REST)
+        _is_complete = True
+
+
+FUNCTIONS: Table[Any, Callable[..., Any]] = Table()     # NumPy function -> what tracers do instead
+METHODS: Table[str, Callable[..., Any]] = Table()       # ndarray method -> the same, self first
+PROPERTIES: dict[str, Callable[..., Any]] = {}          # computed ndarray attribute -> the same
+UNSUPPORTED: Table[Any, tuple[str, str]] = Table()      # NumPy function -> (why not, the repair)
 
 
 class Hooks:
@@ -31,6 +67,10 @@ class Hooks:
     holds_tracer: Callable[[Any], bool]
     sequence: Callable[[Any], Any]
     namespace: Callable[[], Any]
+
+    def __getattr__(self, name: str) -> Any:
+        complete()
+        return self.__dict__[name]
 
 
 HOOKS = Hooks()

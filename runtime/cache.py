@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from weft.compiler.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
-    from pathlib import Path        # slow to import
+    from pathlib import Path  # slow to import
 
 __all__ = ["CacheStats", "DiskCache", "content_key", "default_cache"]
 

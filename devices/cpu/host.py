@@ -80,7 +80,8 @@ def cache_sizes() -> dict[str, int]:
     found: dict[str, int] = {}
     folder = f"{_CPUS}/cpu{cpu}/cache"
     for index in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
-        level, kind, size = (_read(f"{folder}/{index}/{fact}") for fact in ("level", "type", "size"))
+        level, kind, size = (_read(f"{folder}/{index}/{fact}")
+                             for fact in ("level", "type", "size"))
         if kind != "Instruction" and level in ("1", "2", "3") and size[:-1].isdigit():
             found[f"l{level}_bytes"] = int(size[:-1]) << {"K": 10, "M": 20}.get(size[-1], 0)
     return {name: size for name, size in found.items() if size > 0}

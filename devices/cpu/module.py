@@ -8,12 +8,10 @@ from weft.compiler.kernel.ir import Check, Kernel, Library, Program, Step
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
-from weft.devices.cpu import gemm
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.codegen import emit_loops
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
-from weft.devices.cpu.library import emit_library
 
 __all__ = ["Module", "build_module"]
 
@@ -41,11 +39,22 @@ class Module:
 def emit_kernel(kernel: Kernel | Library, name: str, target: Target) -> KernelCode:
     """Code for one step, by the schedule that fits it best."""
     if isinstance(kernel, Library):
+        from weft.devices.cpu.library import emit_library  # many modules, for seldom used steps
+
         return emit_library(kernel, name, target)
-    plan = gemm.plan(kernel, target)
-    if plan is not None:
-        return gemm.emit(kernel, plan, name, target)
+    if _multiplies(kernel):
+        from weft.devices.cpu import gemm  # many modules, for contractions only
+
+        plan = gemm.plan(kernel, target)
+        if plan is not None:
+            return gemm.emit(kernel, plan, name, target)
     return emit_loops(kernel, name, target)
+
+
+def _multiplies(kernel: Kernel) -> bool:
+    """Whether it may be a contraction: it reduces something that is computed of several values."""
+    return len(kernel.stages) == 2 and any(
+        r.value.kind == "apply" for r in kernel.stages[0].reduces)
 
 
 def build_module(program: Program, target: Target) -> Module:

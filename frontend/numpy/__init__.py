@@ -1,31 +1,16 @@
-"""NumPy's functions on tracers; importing this package fills the tables of `frontend.table`."""
+"""NumPy's functions on tracers; importing this package fills the tables of `frontend.table`.
+
+These families serve most functions; `rest` has the others, and is loaded when one is looked for.
+"""
 
 from weft.frontend.numpy import (
     creation,
-    einsum,
     indexing,
-    info,
-    joins,
     linalg_core,
     matrices,
-    moves,
-    nans,
-    norms,
-    numeric,
-    padding,
-    picks,
     reductions,
-    scans,
-    selection,
     shapes,
-    signals,
-    sorting,
-    ufunc_methods,
     ufuncs,
-    unsupported,
-    writes,
 )
 
-__all__ = ["creation", "einsum", "indexing", "info", "joins", "linalg_core", "matrices", "moves",
-           "nans", "norms", "numeric", "padding", "picks", "reductions", "scans", "selection",
-           "shapes", "signals", "sorting", "ufunc_methods", "ufuncs", "unsupported", "writes"]
+__all__ = ["creation", "indexing", "linalg_core", "matrices", "reductions", "shapes", "ufuncs"]

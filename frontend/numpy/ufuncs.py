@@ -16,7 +16,7 @@ from weft.frontend.numpy.promote import Key, check_range, find_loop
 from weft.frontend.numpy.ufunc_rules import COMPARISONS, RULES, full_like
 from weft.frontend.problems import close_names, dtype_error, problem, shape_error
 from weft.frontend.recording import CLOSURE, Trace
-from weft.frontend.table import HOOKS
+from weft.frontend.table import HOOKS, complete
 from weft.frontend.tracer import Tracer, escaped
 
 __all__ = ["GUFUNCS", "METHODS", "apply", "assign", "broadcast_shape", "call", "shape_str"]
@@ -151,6 +151,7 @@ def _ufunc(trace: Trace, ufunc: Any, method: str, inputs: Any, kwargs: Any) -> A
 
 def _dispatch(trace: Trace, ufunc: Any, method: str, inputs: Any, **kwargs: Any) -> Any:
     if method != "__call__":
+        complete()
         if method not in METHODS:
             raise problem(UnsupportedError, f"np.{ufunc.__name__}.{method} cannot be traced yet",
                           repair="write it with np.add.reduce, np.where or np.take")

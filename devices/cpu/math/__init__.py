@@ -8,54 +8,52 @@ in their descriptions is the largest over one float32 in seven and 30000 float64
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.math import (
-    error,
-    exp,
-    hyperbolic,
-    integer,
-    inverse_hyperbolic,
-    inverse_trig,
-    log,
-    log_sum,
-    parts,
-    power,
-    remainder,
-    trig,
-)
 
 __all__ = ["MATH", "MathFunction"]
 
 MathFunction = Callable[..., Val]
 
 
-def _by_kind(of_floats: MathFunction, of_integers: MathFunction) -> MathFunction:
+def _in(module: str, *names: str) -> dict[str, MathFunction]:
+    """Functions of a module of this folder, which is loaded when one of them is called first."""
+    return {name: _later(module, name) for name in names}
+
+
+def _later(module: str, name: str) -> MathFunction:
+    def function(e: Emitter, *values: Val) -> Val:
+        found: MathFunction = getattr(import_module(f"{__name__}.{module}"), name)
+        return found(e, *values)
+    return function
+
+
+def _by_kind(module: str, name: str, of_integers: str) -> dict[str, MathFunction]:
     """One function for floats and another for integers under one name."""
+    floats, integers = _later(module, name), _later("integer", of_integers)
+
     def either(e: Emitter, x: Val, y: Val) -> Val:
-        return (of_floats if x.is_float else of_integers)(e, x, y)
-    return either
+        return (floats if x.is_float else integers)(e, x, y)
+    return {name: either}
 
 
 # Each takes an emitter and values of one element type (f32 or f64; integers for those below), and
 # writes instructions for as many lanes as these have. ldexp takes a float and an integer.
 MATH: dict[str, MathFunction] = {
-    "exp": exp.exp, "exp2": exp.exp2, "expm1": exp.expm1, "logistic": exp.logistic,
-    "log": log.log, "log2": log.log2, "log10": log.log10, "log1p": log.log1p,
-    "logaddexp": log_sum.logaddexp, "logaddexp2": log_sum.logaddexp2,
-    "sin": trig.sin, "cos": trig.cos, "tan": trig.tan,
-    "asin": inverse_trig.asin, "acos": inverse_trig.acos,
-    "atan": inverse_trig.atan, "atan2": inverse_trig.atan2,
-    "sinh": hyperbolic.sinh, "cosh": hyperbolic.cosh, "tanh": hyperbolic.tanh,
-    "asinh": inverse_hyperbolic.asinh, "acosh": inverse_hyperbolic.acosh,
-    "atanh": inverse_hyperbolic.atanh,
-    "erf": error.erf, "erfc": error.erfc,
-    "pow": _by_kind(power.pow, integer.integer_pow), "cbrt": power.cbrt, "hypot": power.hypot,
-    "fmod": _by_kind(remainder.fmod, integer.fmod),
-    "remainder": _by_kind(remainder.remainder, integer.remainder),
-    "floor_divide": _by_kind(remainder.floor_divide, integer.floor_divide),
-    "nextafter": parts.nextafter, "spacing": parts.spacing, "copysign": parts.copysign,
-    "ldexp": parts.ldexp, "frexp_mantissa": parts.frexp_mantissa,
-    "frexp_exponent": parts.frexp_exponent,
-    "gcd": integer.gcd, "lcm": integer.lcm, "integer_pow": integer.integer_pow,
+    **_in("exp", "exp", "exp2", "expm1", "logistic"),
+    **_in("log", "log", "log2", "log10", "log1p"),
+    **_in("log_sum", "logaddexp", "logaddexp2"),
+    **_in("trig", "sin", "cos", "tan"),
+    **_in("inverse_trig", "asin", "acos", "atan", "atan2"),
+    **_in("hyperbolic", "sinh", "cosh", "tanh"),
+    **_in("inverse_hyperbolic", "asinh", "acosh", "atanh"),
+    **_in("error", "erf", "erfc"),
+    **_in("power", "cbrt", "hypot"), **_by_kind("power", "pow", "integer_pow"),
+    **_by_kind("remainder", "fmod", "fmod"),
+    **_by_kind("remainder", "remainder", "remainder"),
+    **_by_kind("remainder", "floor_divide", "floor_divide"),
+    **_in("parts", "nextafter", "spacing", "copysign", "ldexp", "frexp_mantissa",
+          "frexp_exponent"),
+    **_in("integer", "gcd", "lcm", "integer_pow"),
 }

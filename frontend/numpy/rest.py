@@ -1,0 +1,23 @@
+"""The families of NumPy functions that are loaded when the first of them is asked for."""
+
+from weft.frontend.numpy import (
+    einsum,
+    info,
+    joins,
+    moves,
+    nans,
+    norms,
+    numeric,
+    padding,
+    picks,
+    scans,
+    selection,
+    signals,
+    sorting,
+    ufunc_methods,
+    unsupported,
+    writes,
+)
+
+__all__ = ["einsum", "info", "joins", "moves", "nans", "norms", "numeric", "padding", "picks",
+           "scans", "selection", "signals", "sorting", "ufunc_methods", "unsupported", "writes"]
