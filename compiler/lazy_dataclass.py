@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from reprlib import recursive_repr
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ else:
 
 __all__ = ["dataclass"]
 
+_completing = RLock()   # a class completes its bases first, hence reentrant
+
 
 def _lazy(cls: Any, frozen: bool, eq: bool) -> Any:
     """The class with stand-ins for `__init__` and for the table of fields."""
@@ -44,13 +47,13 @@ def _lazy(cls: Any, frozen: bool, eq: bool) -> Any:
         cls.__init__(self, *args, **kwargs)
 
     def complete() -> None:
-        # Two threads may both come here: they make the same, and each step leaves the class whole.
-        if vars(cls).get("__init__") is not __init__:
-            return
-        fields = _fields(cls)
-        made = _compiled(cls, fields)
-        _add_methods(cls, fields, frozen, eq)
-        cls.__init__ = made
+        with _completing:
+            if vars(cls).get("__init__") is not __init__:
+                return                  # another thread was faster
+            fields = _fields(cls, frozen)
+            made = _compiled(cls, fields)
+            _add_methods(cls, fields, frozen, eq)
+            cls.__init__ = made
 
     cls.__init__ = __init__
     cls.__dataclass_fields__ = _Fields(complete)
@@ -72,9 +75,11 @@ _FACTORY: Any = object()    # the default of a parameter whose field has a defau
 _Fieldset = Sequence["dataclasses.Field[Any]"]
 
 
-def _fields(cls: Any) -> _Fieldset:
-    """The fields, found by the standard library, which writes no method here."""
-    return dataclasses.fields(dataclasses.dataclass(init=False, repr=False, eq=False)(cls))
+def _fields(cls: Any, frozen: bool) -> _Fieldset:
+    """The fields, found by the standard library, which also notes for subclasses made by its own
+    decorator whether this class is frozen; of the methods it writes none that is kept."""
+    mark = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=frozen)
+    return dataclasses.fields(mark(cls))
 
 
 def _compiled(cls: Any, fields: _Fieldset) -> Callable[..., None]:
