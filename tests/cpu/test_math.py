@@ -216,6 +216,16 @@ def test_special_values_are_those_of_numpy(name: str, dtype: str, target: str) -
                           for i in bad[:5]]
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["tanh", "erf", "log", "pow", "cbrt"])
+def test_the_number_of_lanes_does_not_matter(name: str, dtype: str) -> None:
+    xs = (unary_samples("log", dtype, 400),) * (2 if name == "pow" else 1)
+    want = compiled(name, "avx512", dtype, len(xs))(*xs)
+    for lanes in (1, 4, 64):
+        got = Compiled(MATH[name], TARGETS["avx512"], [dtype] * len(xs), dtype, lanes)(*xs)
+        assert agree(got, want).all()
+
+
 @pytest.mark.parametrize("target", TARGET_NAMES)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_one_is_never_exceeded(dtype: str, target: str) -> None:

@@ -14,11 +14,12 @@ Needs mpmath. Slower than a second only for long tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import mpmath as mp
 from mpmath import mpf
 
-__all__ = ["fit", "remez", "rounded"]
+__all__ = ["fit", "odd_pieces", "remez", "rounded"]
 
 Function = Callable[[mpf], mpf]
 
@@ -88,3 +89,28 @@ def fit(f: Function, lo: float, hi: float, terms: int, weight: Function | None =
     worst = max(abs(w * v) for v, w in zip(values, weights))
     return [float(c) for c in out], float(mp.log(worst, 2))
 
+
+
+def odd_pieces(f: Function, top: float, terms: int = 6) -> list[tuple[list[float], float]]:
+    """The rows of an `OddPieces` and log2 of their errors, from the least arguments up.
+
+    They belong into the table from row 12 on, and from row 0 again. Of 400 centres near the middle
+    the one is taken where f is nearest to a float32.
+    """
+    scale = rounded(mpf(15) / top, 22)
+    ends = [(mpf(2) ** (k // 4) * (1 + mpf(k % 4) / 4) - 1) / scale for k in range(17)]
+    found, error = fit(lambda h: f(h) / h, 1e-9, ends[1], terms - 1, lambda h: h / f(h), 24)
+    out = [([0.0, 0.0, *found], error)]
+    for lo, hi in pairwise(ends[1:]):
+        near = [rounded(lo + (hi - lo) * (450 + mpf(k) / 4) / 1000, 24) for k in range(400)]
+        c = min(near, key=lambda c: abs(rounded(f(c), 24) - f(c)))
+
+        def moved(h: mpf, c: mpf = c) -> mpf:
+            return f(c + h)
+
+        def weight(h: mpf, c: mpf = c) -> mpf:
+            return 1 / f(c + h)
+
+        found, error = fit(moved, lo - c, hi - c, terms, weight, 24)
+        out.append(([float(c), *found], error))
+    return out
