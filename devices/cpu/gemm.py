@@ -14,7 +14,8 @@ epilogues, `gemm_unit` the loops between them:
                     tile: accumulate over the block of k                    # in registers
                     behind the last block: epilogue and stores
 
-A vector times a matrix has loops of its own, in `gemm_stream`.
+A vector times a matrix has loops of its own: in `gemm_stream` where the matrix's rows lie along
+the results, in `gemm_beside` where they lie along k.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from weft.compiler.kernel.ir import Kernel
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, numel
 from weft.devices.cpu.code import KernelCode, Phase
+from weft.devices.cpu.gemm_beside import write_beside
 from weft.devices.cpu.gemm_finish import write_finish
 from weft.devices.cpu.gemm_form import Form, recognise
 from weft.devices.cpu.gemm_frame import Frame, extent
@@ -47,9 +49,9 @@ def emit(kernel: Kernel, plan: Plan, name: str, target: Target) -> KernelCode:
     form = recognise(kernel)
     assert form is not None
     masked = masks_are_cheap(form, target)
-    if plan.streams:
+    if plan.streams or plan.beside:
         main = Frame(form, plan, target)
-        write_stream(main, masked)
+        (write_stream if plan.streams else write_beside)(main, masked)
         return _code([(name, main, UNITS)], (Phase(name, plan.units, 1, plan.parallel),))
     return _tiled(form, plan, name, target, masked)
 

@@ -22,6 +22,7 @@ STREAM_VECTORS = 8       # columns in vectors from which a vector times a matrix
 BLOCK_BYTES = 8192       # of one row of a block of k
 PARALLEL_WORK = 600_000  # multiply-adds from which a second thread pays
 PARALLEL_BYTES = 1 << 20 # of the right side from which it does
+LONG_SUM = 1 << 15       # turns from which a dot product's sums are kept more exactly
 ASSUMED_ROWS = 256       # rows where their number is symbolic
 
 
@@ -49,6 +50,7 @@ class Plan:
     streams: bool               # one row: sums in memory, the right side read in order
     parallel: bool
     units: Dim
+    beside: bool = False        # one row: dot products with `rows` rows of the right side at once
 
     @property
     def width(self) -> int:
@@ -98,10 +100,10 @@ class _Planner:
         self.static = isinstance(form.rows, int)
 
     def plan(self) -> Plan | None:
-        """The plan; None for dot products along rows of the only matrix, read once: a row sum."""
+        """The plan; None for dot products of a few elements, or of very many."""
         f = self.form
         if f.m is None and any(x.step(f.k) == 1 and x.step(f.n) != 1 for x in f.right):
-            return None
+            return self._beside() if self.lanes <= self.k <= LONG_SUM else None
         p = self._draft()
         parts, chunks = self._units(p)
         panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
@@ -111,6 +113,20 @@ class _Planner:
         return Plan(self.lanes, p.rows, p.vectors, self._ways(p), p.depth, columns * p.width,
                     unit_tiles * p.rows if self.static else 0, chunks, p.right, p.left,
                     not p.right, p.streams, p.parallel, units)
+
+    def _beside(self) -> Plan:
+        """Dot products along rows of the only matrix, several at once."""
+        rows = 1
+        most = min(self.n, self.lanes, 8 if self.target.registers > 16 else 4)
+        while 2 * rows <= most:
+            rows *= 2
+        threads = self.target.threads
+        parallel = threads > 1 and self._right_bytes() >= PARALLEL_BYTES // 2
+        parts = ceil(4 * threads / self._batches()) if parallel else 1
+        columns = ceil(self.n / parts / rows) * rows
+        units = numel(_extent(a) for a in self.form.batch) * ceil(self.n / columns)
+        return Plan(self.lanes, rows, 1, 1, self.k, columns, 1, 1, False, None, False, False,
+                    parallel, units, beside=True)
 
     def _draft(self) -> _Draft:
         rows, vectors = self._tile()
