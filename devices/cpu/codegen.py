@@ -48,7 +48,6 @@ class _Loops:
         self.target = target
         self.plan: Schedule = schedule(kernel, target)
         self.e = Emitter(target)
-        self.stacks: list[str] = []
 
     # ---- the function
 
@@ -73,7 +72,7 @@ class _Loops:
         self._fence()
         e.write("ret void")
         text = (f"define internal void @{self.name}(ptr noalias %ctx, i64 %lo, i64 %hi) "
-                + "\n".join(["{", "entry:", *self.stacks, e.body(), "}", ""]))
+                + "\n".join(["{", "entry:", e.body(), "}", ""]))
         phase = Phase(self.name, self._units(), self.plan.grain, self.plan.parallel)
         return KernelCode(text, frozenset(e.declares), dict(getattr(e, "helpers", {})), (phase,))
 
@@ -118,12 +117,6 @@ class _Loops:
                 e.declares.add("declare void @weft_free(ptr)")
                 e.write(f"call void @weft_free(ptr {block.ref})")
         return release
-
-    def stack(self, size: int) -> Val:
-        """Memory of the function's own, made once at its start."""
-        name = f"%stack{len(self.stacks)}"
-        self.stacks.append(f"  {name} = alloca i8, i64 {size}, align 64")
-        return Val(self.e, name, "ptr")
 
     def _units(self) -> Dim:
         k = self.kernel

@@ -115,6 +115,7 @@ class Emitter:
         self.helpers: dict[str, str] = {}    # name -> `define …` of functions the module needs
         self.block = "entry"                 # label of the block being written
         self._count = 0
+        self._stack: list[str] = []
 
     # ---- values
 
@@ -147,8 +148,14 @@ class Emitter:
         self.lines.append("  " + text)
 
     def body(self) -> str:
-        """All that was written."""
-        return "\n".join(self.lines)
+        """All that was written, to stand behind the label of the function's first block."""
+        return "\n".join([*self._stack, *self.lines])
+
+    def stack(self, size: int) -> Val:
+        """Address of `size` bytes of the function's own, 64-byte aligned, made at its start."""
+        ref = f"%stack{len(self._stack)}"
+        self._stack.append(f"  {ref} = alloca i8, i64 {size}, align 64")
+        return Val(self, ref, "ptr")
 
     # ---- arithmetic
 

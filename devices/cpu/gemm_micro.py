@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from weft.compiler.kernel.expr import Expr
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DType
-from weft.devices.cpu.emit import Emitter, Number, Val
+from weft.devices.cpu.emit import BITS, Emitter, Number, Val
 from weft.devices.cpu.gemm_form import Form, Leaf
 from weft.devices.cpu.lower import Scalar, Typed, apply, convert, load_value, memory_type, reg
 from weft.devices.cpu.lower_complex import Cx
@@ -141,14 +141,52 @@ def _fused(e: Emitter, a: Scalar, b: Scalar, acc: Planes) -> Planes:
     return re, e.fma(a.im, b.re, e.fma(a.re, b.im, acc[1]))
 
 
-def tile(body: Body, depth: Val | int, rows: int, vectors: int, ways: int,
+CHUNK = 512      # turns added up before the sum joins the others: keeps rounding errors small
+
+
+def tile(body: Body, depth: Val | int, most: int, rows: int, vectors: int, ways: int,
          left: Sequence[Reader], right: Sequence[Reader], middle: Sequence[Reader]
          ) -> list[list[Planes]]:
-    """Write the loop over k; gives the accumulators of `rows` x `vectors` vectors.
+    """Write the loop over k, of `depth` turns, at most `most`; gives the accumulators of
+    `rows` x `vectors` vectors.
 
     `ways` sets of accumulators take turns, so that a small tile does not wait for the latency of
-    its additions. Without a multiple of `ways` turns, the first set takes the rest.
+    its additions. Without a multiple of `ways` turns, the first set takes the rest. Sums of many
+    floats are made of sums of CHUNK, which stand on the stack meanwhile.
     """
+    e = body.e
+
+    def run(lo: Val | int, hi: Val | int) -> list[list[Planes]]:
+        flat = _turns(body, lo, hi, rows, vectors, ways, left, right, middle)
+        return _combined(body, flat, rows, vectors, ways)
+
+    if most < 2 * CHUNK or not body.dtype.is_inexact:
+        return run(0, depth)
+    kept = [[tuple(e.stack(p.lanes * BITS[p.dtype] // 8) for p in body.start())
+             for _ in range(vectors)]
+            for _ in range(rows)]
+    _each(kept, lambda place, _: [e.store(zero, at) for at, zero in zip(place, body.start())])
+
+    def total(place: Planes) -> Planes:
+        return tuple(e.load(at, p.dtype, p.lanes) for at, p in zip(place, body.start()))
+
+    with e.loop(0, depth, CHUNK, stem="chunk") as chunk:
+        part = run(chunk.i, e.intrinsic("smin", chunk.i + CHUNK, e.like(chunk.i, depth)))
+        _each(kept, lambda place, at: [
+            e.store(x, slot) for slot, x in
+            zip(place, body.add(total(place), part[at[0]][at[1]]))])
+    return [[total(place) for place in row] for row in kept]
+
+
+def _each(grid: list[list[Planes]], do: Callable[[Planes, tuple[int, int]], object]) -> None:
+    for i, row in enumerate(grid):
+        for v, cell in enumerate(row):
+            do(cell, (i, v))
+
+
+def _turns(body: Body, lo: Val | int, hi: Val | int, rows: int, vectors: int, ways: int,
+           left: Sequence[Reader], right: Sequence[Reader], middle: Sequence[Reader]) -> list[Val]:
+    """Turns lo to hi, from zero; `ways` sets of accumulators."""
     e = body.e
     start = [p for _ in range(ways * rows * vectors) for p in body.start()]
     cells = rows * vectors
@@ -156,19 +194,22 @@ def tile(body: Body, depth: Val | int, rows: int, vectors: int, ways: int,
     def step(flat: list[Val], k: Val, way: int) -> list[Val]:
         return _turn(body, flat, k, way * cells, rows, vectors, left, right, middle)
 
-    whole = depth // ways * ways if isinstance(depth, int) else \
-        depth if ways == 1 else depth - depth % ways
-    with e.loop(0, whole, ways, carry=start, stem="k") as loop:
+    if isinstance(hi, int) and isinstance(lo, int):
+        whole: Val | int = lo + (hi - lo) // ways * ways
+    else:
+        whole = hi if ways == 1 else e.like(lo, hi) - (e.like(lo, hi) - lo) % ways \
+            if isinstance(lo, Val) else hi - (hi - lo) % ways
+    with e.loop(lo, whole, ways, carry=start, stem="k") as loop:
         flat = list(loop.carry)
         for way in range(ways):
             flat = step(flat, loop.i if way == 0 else loop.i + way, way)
         loop.next = flat
     flat = list(loop.out)
-    if ways > 1 and (not isinstance(depth, int) or whole != depth):
-        with e.loop(whole, depth, 1, carry=flat, stem="rest") as loop:
+    if ways > 1 and not (isinstance(whole, int) and whole == hi):
+        with e.loop(whole, hi, 1, carry=flat, stem="rest") as loop:
             loop.next = step(list(loop.carry), loop.i, 0)
         flat = list(loop.out)
-    return _combined(body, flat, rows, vectors, ways)
+    return flat
 
 
 def _turn(body: Body, flat: list[Val], k: Val, at: int, rows: int, vectors: int,

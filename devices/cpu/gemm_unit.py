@@ -151,7 +151,7 @@ class UnitWriter:
         right = [packed_reader(f, x, self.regions[x], n - a.n[0]) if p.pack_right else
                  right_reader(f, x, n, a.k[0], masks, p.lanes) for x in self.form.right]
         depth = self.form.depth if self.blocks == 1 else a.k[1] - a.k[0]
-        accs = tile(self.body, depth, p.rows, p.vectors, p.ways,
+        accs = tile(self.body, depth, p.depth, p.rows, p.vectors, p.ways,
                     [r for r in readers if r.leaf in self.form.left], right,
                     [r for r in readers if r.leaf not in self.form.left])
         if self.inline:

@@ -26,9 +26,6 @@ class Loops(Protocol):
     e: Emitter
     ev: Evaluator
 
-    def stack(self, size: int) -> Val:
-        """Memory of the function's own."""
-
     def vector_loop(self, axis: Axis, lo: Val, hi: Val,
                     body: Callable[[Val | None], None]) -> None:
         """A vector loop with a tail."""
@@ -75,7 +72,7 @@ class Sweep:
         for r in self.loops.kernel.reduces:
             parts = accumulator(r).start(self.e, 1, self.e.const("i64", 0)
                                          if r.op.startswith("arg") else None)
-            self.memory[r.number] = [self.loops.stack(width * 8) for _ in parts]
+            self.memory[r.number] = [self.e.stack(width * 8) for _ in parts]
 
     def _columns(self, body: Callable[[Val | None], None]) -> None:
         self.loops.vector_loop(self.v, self.lo, self.hi, body)
