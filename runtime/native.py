@@ -7,12 +7,12 @@ it does not expect to the next, the last one to the method `_dispatch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, TensorType
 from weft.devices.cpu.callable_type import native_callable, set_entry
 from weft.devices.cpu.engine import Entry

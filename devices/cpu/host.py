@@ -15,7 +15,7 @@ from dataclasses import replace
 from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 
-__all__ = ["host_target", "host_threads", "target_named"]
+__all__ = ["host_processor", "host_target", "host_threads", "target_named"]
 
 _LEVELS = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
 _CPUS = "/sys/devices/system/cpu"
@@ -27,21 +27,25 @@ def host_target() -> Target:
 
     Read once; `host_target.cache_clear()` makes the next call look again (at the environment too).
     """
+    sizes = cache_sizes()
+    target = host_processor()
+    return replace(target, threads=host_threads(),
+                   l1_bytes=sizes.get("l1_bytes", target.l1_bytes),
+                   l2_bytes=sizes.get("l2_bytes", target.l2_bytes),
+                   l3_bytes=sizes.get("l3_bytes", target.l3_bytes))
+
+
+def host_processor() -> Target:
+    """The part of `host_target` that machine code depends on: triple, processor, features."""
     forced = os.environ.get("WEFT_CPU_FEATURES", "").strip().lower()
     triple = llvm.process_triple()
     if forced and _is_x86(triple):
         if forced not in _LEVELS:
             raise ValueError(f"WEFT_CPU_FEATURES={forced!r} is not one of {', '.join(_LEVELS)}")
-        target = _with_level(Target(triple=triple), forced)
-    else:
-        features = llvm.host_features()
-        target = Target(triple=triple, cpu=llvm.host_cpu(), features=features)
-        target = _with_features(target, {f[1:] for f in features.split(",") if f[:1] == "+"})
-    sizes = cache_sizes()
-    return replace(target, threads=host_threads(),
-                   l1_bytes=sizes.get("l1_bytes", target.l1_bytes),
-                   l2_bytes=sizes.get("l2_bytes", target.l2_bytes),
-                   l3_bytes=sizes.get("l3_bytes", target.l3_bytes))
+        return _with_level(Target(triple=triple), forced)
+    features = llvm.host_features()
+    target = Target(triple=triple, cpu=llvm.host_cpu(), features=features)
+    return _with_features(target, {f[1:] for f in features.split(",") if f[:1] == "+"})
 
 
 def target_named(name: str) -> Target:

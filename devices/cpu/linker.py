@@ -13,9 +13,8 @@ import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from weft.compiler.target import Target
 from weft.devices.cpu.assembler import target_machine
-from weft.devices.cpu.host import host_target
+from weft.devices.cpu.host import host_processor
 from weft.devices.cpu.llvm import call, message
 
 __all__ = ["Library", "link"]
@@ -107,9 +106,8 @@ def _symbols(table: Mapping[str, int]) -> ctypes.Array[_Symbol]:
 @functools.cache
 def _jit() -> int:
     """The LLJIT; never given back, since code may run on other threads while Python shuts down."""
-    target = host_target()
-    plain = Target(triple=target.triple, cpu=target.cpu, features=target.features)
-    machine = target_machine(plain)
+    target = host_processor()
+    machine = target_machine(target)
     with message() as text:
         made = call("CreateLLJITCompiler", machine, False, "windows" not in target.triple,
                     text.ref)

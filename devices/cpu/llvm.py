@@ -24,18 +24,13 @@ _NAMES = {"darwin": "libllvmlite.dylib", "win32": "llvmlite.dll"}
 
 _ptr, _str, _int, _bool, _size = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_bool,
                                   ctypes.c_size_t)
-_SIGNATURES: dict[str, tuple[Any, ...]] = {     # result, arguments; those that take long
-    "CreateTargetMachine": (_ptr, _ptr, _str, _str, _str, _int, _str, _str, _int, _int, _str),
-    "ParseAssembly": (_ptr, _ptr, _str, _ptr),
+_LONG: dict[str, tuple[Any, ...]] = {       # name, result, arguments; called outside the GIL
     "TargetMachineEmitToMemory": (_ptr, _ptr, _ptr, _int, _ptr),
-    "VerifyModule": (_int, _ptr, _ptr),
-    "DisposeModule": (None, _ptr),
-    "CreateLLJITCompiler": (_ptr, _ptr, _bool, _bool, _ptr),
     "LLJIT_Link": (_ptr, _ptr, _str, _ptr, _size, _ptr, _size, _ptr, _size, _ptr),
     "LLJITLookup": (_ptr, _ptr, _str, _str, _ptr, _ptr),
     "LLJIT_Dylib_Tracker_Dispose": (_bool, _ptr, _ptr),
 }
-_SHORT: dict[str, tuple[Any, ...]] = {          # those that are not worth giving up the GIL for
+_SHORT: dict[str, tuple[Any, ...]] = {      # those for which giving it up costs more than it gives
     "GetVersionInfo": (ctypes.c_uint,),
     "GetProcessTriple": (None, _ptr),
     "GetHostCPUName": (None, _ptr),
@@ -47,9 +42,14 @@ _SHORT: dict[str, tuple[Any, ...]] = {          # those that are not worth givin
     "InitializeAllTargetMCs": (None,),
     "InitializeAllAsmPrinters": (None,),
     "GetTargetFromTriple": (_ptr, _str, _ptr),
+    "CreateTargetMachine": (_ptr, _ptr, _str, _str, _str, _int, _str, _str, _int, _int, _str),
     "DisposeTargetMachine": (None, _ptr),
+    "CreateLLJITCompiler": (_ptr, _ptr, _bool, _bool, _ptr),
     "ContextCreate": (_ptr,),
     "ContextDispose": (None, _ptr),
+    "ParseAssembly": (_ptr, _ptr, _str, _ptr),
+    "VerifyModule": (_int, _ptr, _ptr),
+    "DisposeModule": (None, _ptr),
     "GetBufferStart": (_ptr, _ptr),
     "GetBufferSize": (_size, _ptr),
     "DisposeMemoryBuffer": (None, _ptr),
@@ -65,9 +65,20 @@ def library() -> ctypes.CDLL:
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = os.path.join(folder, "binding", name)
         if os.path.isfile(path):
-            return ctypes.CDLL(path)
+            return ctypes.CDLL(path, handle=_opened(path))
     lib = importlib.import_module("llvmlite.binding.ffi").lib  # packed or installed another way
     return ctypes.CDLL(lib._name, handle=lib._handle)
+
+
+def _opened(path: str) -> int | None:
+    """The handle of the library, opened outside the GIL (which `ctypes.CDLL` would hold), or None
+    where that cannot be; then `ctypes.CDLL` opens it, or says what is wrong."""
+    if os.name != "posix":
+        return None
+    dlopen = ctypes.CDLL(None).dlopen
+    dlopen.restype, dlopen.argtypes = _ptr, (_str, _int)
+    handle: int | None = dlopen(os.fsencode(path), os.RTLD_NOW | os.RTLD_LOCAL)
+    return handle
 
 
 @functools.cache
@@ -76,7 +87,7 @@ def _function(name: str) -> Any:
     if name in _SHORT:
         lib = ctypes.PyDLL(lib._name, handle=lib._handle)
     function = getattr(lib, f"LLVMPY_{name}")
-    function.restype, *function.argtypes = {**_SIGNATURES, **_SHORT}[name]
+    function.restype, *function.argtypes = {**_LONG, **_SHORT}[name]
     return function
 
 

@@ -21,7 +21,7 @@ from weft.devices.cpu import numpy_sorts, python_api
 from weft.devices.cpu.alloc import alloc_ir
 from weft.devices.cpu.assembler import ObjectCache, assemble
 from weft.devices.cpu.entry_support import support_ir
-from weft.devices.cpu.host import host_target, host_threads
+from weft.devices.cpu.host import host_processor, host_threads
 from weft.devices.cpu.linker import Library, link
 from weft.devices.cpu.platform_ir import platform_ir
 from weft.devices.cpu.pool import pool_ir
@@ -61,13 +61,14 @@ class MemoryStats:
     mapped: int
 
 
-def ensure(cache: ObjectCache | None = None) -> Library:
-    """The loaded runtime; the first call assembles it, through the cache if given."""
+def ensure(cache: ObjectCache | None = None, threads: int | None = None) -> Library:
+    """The loaded runtime; the first call assembles it, through the cache if given, and lets it use
+    so many threads (as many as `host_threads` says unless given)."""
     global _loaded
     if _loaded is None:
         with _lock:
             if _loaded is None:
-                _loaded = _start(cache)
+                _loaded = _start(cache, threads or host_threads())
     return _loaded
 
 
@@ -115,18 +116,18 @@ def memory_stats() -> MemoryStats:
     return MemoryStats(*values)
 
 
-def _start(cache: ObjectCache | None) -> Library:
-    target = host_target()
+def _start(cache: ObjectCache | None, threads: int) -> Library:
+    target = host_processor()
     ir = platform_ir(target.triple) + pool_ir(target.triple) + alloc_ir() + support_ir()
     known = {**python_api.symbols(), **numpy_sorts.symbols()}
     library = link(assemble(ir, target, cache, level=0), symbols=known).keep()
 
     def call(name: str, *args: int) -> None:
-        ctypes.CFUNCTYPE(*_SIGNATURES[name])(library.address(name))(*args)
+        ctypes.PYFUNCTYPE(*_SIGNATURES[name])(library.address(name))(*args)
 
     python_api.publish(library)
     call("weft_pool_reset")
-    call("weft_set_threads", host_threads())
+    call("weft_set_threads", threads)
     call("weft_memory_limit", min(_MOST_KEPT, _ram() // 8))
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=partial(call, "weft_memory_lock"),

@@ -4,7 +4,8 @@ Most of it runs outside the GIL (loading a library of 170 MB, code generation), 
 caller nothing where there is a second core. Nobody needs to know: whoever uses LLVM finds it ready,
 waits for the rest, or does it himself; what fails here fails again there, and is reported there.
 
-The threads import nothing, so they cannot wait for a module that another thread is importing. They
+Coming back from each call that runs outside the GIL takes up to 5 ms while the caller computes, so
+there are few of these. The threads import nothing, so they cannot wait for a module that another thread is importing. They
 are not daemons: a process that ends meanwhile lets them end first, as LLVM must not be running when
 it is torn down. A fork waits for them too, for the child would find their locks taken for ever.
 """
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable
 
 from weft.devices.cpu.assembler import ObjectCache, assemble
-from weft.devices.cpu.host import host_target
+from weft.devices.cpu.host import host_processor, host_threads
 
 __all__ = ["begin", "continue_with"]
 
@@ -31,15 +32,16 @@ _threads: list[threading.Thread] = []
 def begin() -> None:
     """Load and set up LLVM. Does nothing when called again."""
     if not _threads:
-        _start(lambda: assemble(_SMALL, host_target()), 0)
+        _start(lambda: assemble(_SMALL, host_processor()), 0)
 
 
-def continue_with(ensure: Callable[[ObjectCache | None], object],
+def continue_with(ensure: Callable[[ObjectCache | None, int], object],
                   cache: ObjectCache | None) -> None:
-    """Then load the native runtime by `ensure(cache)`. Does nothing when called again."""
+    """Then load the native runtime by `ensure(cache, threads)`. Does nothing when called again."""
     if len(_threads) < 2:
         begin()
-        _start(lambda: ensure(cache), 1)
+        threads = host_threads()    # reads files, for which the other thread would wait here
+        _start(lambda: ensure(cache, threads), 1)
 
 
 def _start(work: Callable[[], object], place: int) -> None:
