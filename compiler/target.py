@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from weft.compiler.lazy_dataclass import dataclass
 
-
 __all__ = ["Target"]
 
 

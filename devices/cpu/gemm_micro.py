@@ -165,23 +165,20 @@ def tile(body: Body, depth: Val | int, most: int, rows: int, vectors: int, ways:
     kept = [[tuple(e.stack(p.lanes * BITS[p.dtype] // 8) for p in body.start())
              for _ in range(vectors)]
             for _ in range(rows)]
-    _each(kept, lambda place, _: [e.store(zero, at) for at, zero in zip(place, body.start())])
+    for place in (cell for row in kept for cell in row):
+        for at, zero in zip(place, body.start()):
+            e.store(zero, at)
 
     def total(place: Planes) -> Planes:
         return tuple(e.load(at, p.dtype, p.lanes) for at, p in zip(place, body.start()))
 
     with e.loop(0, depth, CHUNK, stem="chunk") as chunk:
         part = run(chunk.i, e.intrinsic("smin", chunk.i + CHUNK, e.like(chunk.i, depth)))
-        _each(kept, lambda place, at: [
-            e.store(x, slot) for slot, x in
-            zip(place, body.add(total(place), part[at[0]][at[1]]))])
+        for places, parts in zip(kept, part):
+            for place, more in zip(places, parts):
+                for at, x in zip(place, body.add(total(place), more)):
+                    e.store(x, at)
     return [[total(place) for place in row] for row in kept]
-
-
-def _each(grid: list[list[Planes]], do: Callable[[Planes, tuple[int, int]], object]) -> None:
-    for i, row in enumerate(grid):
-        for v, cell in enumerate(row):
-            do(cell, (i, v))
 
 
 def _turns(body: Body, lo: Val | int, hi: Val | int, rows: int, vectors: int, ways: int,
