@@ -1,7 +1,7 @@
 """pow, cbrt and hypot.
 
 pow is exp2(y log2 x). In float64 the logarithm and its product with y are kept as unevaluated pairs
-of floats, good to 2^-65 and better; in float32 they are taken in float64.
+of floats, good to 2^-65 and better; in float32 they are taken in float64, or with AVX-512 in pairs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.math.exp import EXP2, scaled
 from weft.devices.cpu.math.log import split
+from weft.devices.cpu.math.lookup import has_avx512
+from weft.devices.cpu.math.power_by_table import pow_by_table, with_sign
 from weft.devices.cpu.math.tools import (
     absolute,
     at_least,
@@ -48,25 +50,13 @@ def pow(e: Emitter, x: Val, y: Val) -> Val:
     Error seen: 1.2 ULP (f32), 1.1 (f64).
     """
     x, y = same(e, x, y)
+    if x.dtype == "f32" and has_avx512(e):
+        return pow_by_table(e, x, y)
     a = absolute(e, x)
     # y log2|x| must be 0, not NaN, where the power is 1 whatever the other argument.
     one = x.eq(1.0) | y.eq(0.0)
     r = (_pow32 if x.dtype == "f32" else _pow64)(e, a, y, one)
-    whole, odd = _parity(e, y)
-    sign = e.select(odd, bits(e, x) & format_of(x).sign_bit, 0)
-    r = real(e, bits(e, r) ^ sign)
-    undefined = (x < 0.0) & (x > -math.inf) & ~whole
-    return e.select(undefined, math.nan, r)
-
-
-def _parity(e: Emitter, y: Val) -> tuple[Val, Val]:
-    """Is y an integer (inf counts, NaN not), is it an odd one. Adding 2^mantissa rounds."""
-    a = absolute(e, y)
-    unit = 2.0 ** format_of(y).mantissa
-    half = a * 0.5
-    whole = ((a + unit) - unit).eq(a) | (a >= unit)
-    even = ((half + unit) - unit).eq(half) | (a >= 2 * unit)
-    return whole, whole & ~even
+    return with_sign(e, x, y, r)
 
 
 def _pow32(e: Emitter, a: Val, y: Val, one: Val) -> Val:
