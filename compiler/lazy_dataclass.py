@@ -2,19 +2,22 @@
 
 The standard library's decorator writes the source of up to six methods and compiles it, at every
 start of the process: half a millisecond for a class, and weft has about eighty, of which one call
-needs half. This one does nothing until the first object is made, compiles `__init__` alone, and
-shares the other methods between all classes. The fields are the standard library's own, so
+needs half. This one does nothing until the first object is made; all classes share the code of
+their methods. The table of fields is made by the standard library when it is asked for, so
 `replace`, `fields` and `is_dataclass` work; to type checkers it is `dataclasses.dataclass`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from reprlib import recursive_repr
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from dataclasses import dataclass
@@ -37,76 +40,125 @@ else:
 
 __all__ = ["dataclass"]
 
-_completing = RLock()   # a class completes its bases first, hence reentrant
+_completing = RLock()       # a class completes its bases first, hence reentrant
+_FACTORY: Any = object()    # the default of a parameter whose field has a default factory
+_Field: TypeAlias = "dataclasses.Field[Any]"
 
 
 def _lazy(cls: Any, frozen: bool, eq: bool) -> Any:
     """The class with stand-ins for `__init__` and for the table of fields."""
     def __init__(self: Any, /, *args: Any, **kwargs: Any) -> None:
-        complete()
+        table.complete()
         cls.__init__(self, *args, **kwargs)
 
-    def complete() -> None:
-        with _completing:
-            if vars(cls).get("__init__") is not __init__:
-                return                  # another thread was faster
-            fields = _fields(cls, frozen)
-            made = _compiled(cls, fields)
-            _add_methods(cls, fields, frozen, eq)
-            cls.__init__ = made
-
+    table = _Table(cls, frozen, eq, __init__)
     cls.__init__ = __init__
-    cls.__dataclass_fields__ = _Fields(complete)
+    cls.__dataclass_fields__ = table
     return cls
 
 
-class _Fields:
-    """Stands where the table of fields will, until somebody asks for it."""
+class _Table:
+    """Stands where the table of fields will, until somebody asks for it: `replace`, say."""
 
-    def __init__(self, complete: Any) -> None:
-        self._complete = complete
+    def __init__(self, cls: Any, frozen: bool, eq: bool, init: Callable[..., None]) -> None:
+        self._cls = cls
+        self._frozen = frozen
+        self._eq = eq
+        self._init = init
+        self._fields: dict[str, _Field] = {}
+        self._own: dict[str, _Field] = {}       # attributes of the class that say `field(...)`
+
+    def complete(self) -> dict[str, _Field]:
+        """Give the class its methods, unless it has them; its fields by name."""
+        with _completing:
+            if vars(self._cls).get("__init__") is self._init:
+                self._find()
+                _add_methods(self._cls, list(self._fields.values()), self._frozen, self._eq)
+                setattr(self._cls, "__match_args__", tuple(self._fields))
+                self._cls.__init__ = _init_method(self._cls, list(self._fields.values()))
+        return self._fields
+
+    def _find(self) -> None:
+        cls = self._cls
+        for base in reversed(cls.__mro__[1:]):
+            table = vars(base).get("__dataclass_fields__")
+            if isinstance(table, _Table):
+                self._fields |= table.complete()
+            elif table is not None:
+                self._fields |= {f.name: f for f in dataclasses.fields(base)}
+        for name, annotation in inspect.get_annotations(cls).items():
+            if str(annotation).startswith(("ClassVar", "typing.ClassVar")):
+                continue
+            value = vars(cls).get(name, dataclasses.MISSING)
+            if isinstance(value, dataclasses.Field):
+                self._own[name] = value
+                if value.default is dataclasses.MISSING:
+                    delattr(cls, name)
+                else:
+                    setattr(cls, name, value.default)
+            else:
+                value = dataclasses.field(default=value)
+            value.name = name
+            self._fields[name] = value
 
     def __get__(self, instance: object, owner: type) -> Any:
-        self._complete()
-        return owner.__dataclass_fields__  # type: ignore[attr-defined]
+        """The table that the standard library makes."""
+        with _completing:
+            self.complete()
+            cls = self._cls
+            if vars(cls)["__dataclass_fields__"] is self:
+                for name, field in self._own.items():
+                    setattr(cls, name, field)
+                # It writes these two for a frozen class, and does not replace any.
+                guards = {n: vars(cls)[n] for n in ("__setattr__", "__delattr__") if self._frozen}
+                for name in guards:
+                    delattr(cls, name)
+                dataclasses.dataclass(init=False, repr=False, eq=False, frozen=self._frozen)(cls)
+                for name, method in guards.items():
+                    setattr(cls, name, method)
+            return owner.__dataclass_fields__  # type: ignore[attr-defined]
 
 
-_FACTORY: Any = object()    # the default of a parameter whose field has a default factory
-_Fieldset = Sequence["dataclasses.Field[Any]"]
-
-
-def _fields(cls: Any, frozen: bool) -> _Fieldset:
-    """The fields, found by the standard library, which also notes for subclasses made by its own
-    decorator whether this class is frozen; of the methods it writes none that is kept."""
-    mark = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=frozen)
-    return dataclasses.fields(mark(cls))
-
-
-def _compiled(cls: Any, fields: _Fieldset) -> Callable[..., None]:
-    """The method `__init__`. It fills the object's dictionary, so it need not ask `__setattr__`."""
-    names: dict[str, Any] = {"FACTORY": _FACTORY}
-    params, lines = ["self"], ["d = self.__dict__"]
-    for f in fields:
-        value = f.name
-        if f.default_factory is not dataclasses.MISSING:
-            names[f"make_{f.name}"] = f.default_factory
-            params.append(f"{f.name}=FACTORY")
-            value = f"make_{f.name}() if {f.name} is FACTORY else {f.name}"
-        elif f.default is not dataclasses.MISSING:
-            names[f"default_{f.name}"] = f.default
-            params.append(f"{f.name}=default_{f.name}")
-        else:
-            params.append(f.name)
-        lines.append(f"d[{f.name!r}] = {value}")
-    if hasattr(cls, "__post_init__"):
-        lines.append("self.__post_init__()")
-    exec(f"def __init__({', '.join(params)}):\n " + "\n ".join(lines), names)
-    made: Callable[..., None] = names["__init__"]
+def _init_method(cls: Any, fields: Sequence[_Field]) -> Callable[..., None]:
+    """The method `__init__`."""
+    kinds = "".join("f" if f.default_factory is not dataclasses.MISSING else "p" for f in fields)
+    names = {f"p{i}": f.name for i, f in enumerate(fields)}
+    template = _template(kinds, hasattr(cls, "__post_init__"))
+    code = template.replace(
+        co_varnames=tuple(names.get(n, n) for n in template.co_varnames),
+        co_consts=tuple(names.get(c, c) if isinstance(c, str) else c for c in template.co_consts))
+    makers = {f"make{i}": f.default_factory for i, f in enumerate(fields)}
+    optional = [k == "f" or f.default is not dataclasses.MISSING for k, f in zip(kinds, fields)]
+    if sorted(optional) != optional:
+        raise TypeError(f"{cls.__qualname__}: a field without a default follows one with a default")
+    defaults = tuple(_FACTORY if k == "f" else f.default
+                     for k, f, has in zip(kinds, fields, optional) if has)
+    made = FunctionType(code, {"FACTORY": _FACTORY, **makers}, "__init__", defaults)
     made.__qualname__ = f"{cls.__qualname__}.__init__"
     return made
 
 
-def _add_methods(cls: Any, fields: _Fieldset, frozen: bool, eq: bool) -> None:
+@functools.cache
+def _template(kinds: str, post_init: bool) -> CodeType:
+    """The code of an `__init__` for parameters p0, p1, … that are plain (p) or have a factory (f).
+
+    Compiling takes as long as all the rest, and classes with as many fields differ only in names.
+    It fills the object's dictionary, and so need not ask `__setattr__`.
+    """
+    lines = ["d = self.__dict__"]
+    for i, kind in enumerate(kinds):
+        value = f"make{i}() if p{i} is FACTORY else p{i}" if kind == "f" else f"p{i}"
+        lines.append(f"d['p{i}'] = {value}")
+    if post_init:
+        lines.append("self.__post_init__()")
+    space: dict[str, Any] = {}
+    params = ", ".join(["self", *(f"p{i}" for i in range(len(kinds)))])
+    exec(f"def __init__({params}):\n " + "\n ".join(lines), space)
+    code: CodeType = space["__init__"].__code__
+    return code
+
+
+def _add_methods(cls: Any, fields: Sequence[_Field], frozen: bool, eq: bool) -> None:
     """The other methods, where the class does not define them itself."""
     shown = [f.name for f in fields if f.repr]
     parts = _parts([f.name for f in fields if f.compare])
