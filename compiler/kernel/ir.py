@@ -91,6 +91,18 @@ class Stage:
     checks: tuple[Check, ...] = ()
 
     @property
+    def most_turns(self) -> int | None:
+        """How many turns the loop takes at the most, if that is known."""
+        turns = 1
+        for axis in self.axes:
+            extent = _dim(axis.extent)
+            if not isinstance(extent, int) or (isinstance(axis.extent, Index)
+                                               and axis.extent.bounds is None):
+                return None
+            turns *= extent
+        return turns
+
+    @property
     def roots(self) -> tuple[Expr, ...]:
         """The expressions evaluated in every turn."""
         return (*(c.value for c in self.checks), *(r.value for r in self.reduces),

@@ -4,7 +4,9 @@
 
 Chunks hold about CHUNK turns and never depend on the number of threads, so neither do results.
 The second kernel is the first one with the reduction's stage replaced; a later stage may be split
-in its turn, and then begins by combining the partial results that it needs.
+in its turn, and then begins by combining the partial results that it needs. Of an argmax, the first
+kernel takes the chunks' greatest values; the second finds the first chunk that has the greatest of
+these, and looks for it there.
 """
 
 from __future__ import annotations
@@ -15,21 +17,32 @@ from math import prod
 from typing import TypeAlias
 
 from weft.compiler.kernel.expr import Expr, walk
-from weft.compiler.kernel.index import Axis, Index, Quotient, as_index, smaller
+from weft.compiler.kernel.index import (
+    Axis,
+    Index,
+    Quotient,
+    Value,
+    as_index,
+    linearize,
+    smaller,
+    unravel,
+)
 from weft.compiler.kernel.ir import Buffer, Kernel, Program, Reduce, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
-from weft.compiler.types import Size, TensorType
+from weft.compiler.types import DTYPES, Size, TensorType
 
 __all__ = ["CHUNK", "split_reductions"]
 
 CHUNK = 1 << 15         # turns in one chunk
+SEARCHED = 1 << 12      # turns in a chunk where an argmax is, which are run through again
 LONG = 2 * CHUNK        # turns, of all rows together, from which a reduction is split
 FEW_ROWS = 64           # with more rows, these are enough for the threads
 CYCLES = 64             # chunks of a symbolic size: each takes every CYCLES-th block
 _OPS = frozenset({"sum", "prod", "max", "min", "and", "or"})
+_ARGS = {"argmax": "max", "argmin": "min"}
 
 
 def split_reductions(program: Program, target: Target) -> Program:
@@ -92,13 +105,19 @@ def _first_long(kernel: Kernel, start: int) -> tuple[int, _Cut] | None:
 def _splittable(kernel: Kernel, i: int) -> bool:
     """Whether a stage only reduces, and what it needs of earlier stages is cheap to have again."""
     stage = kernel.stages[i]
+    symbolic = any(isinstance(a.extent, Size) for a in stage.axes)
     if not stage.axes or not stage.reduces or stage.stores or _ragged(stage.axes) \
-            or not all(r.op in _OPS for r in stage.reduces):
+            or not all(r.op in _OPS or (_searches(r) and not symbolic) for r in stage.reduces):
         return False
     scratch = {n for n, _ in kernel.scratch}
     reads = {e.what for e in kernel.exprs if e.kind == "load"}
     earlier = _needed(kernel, i)
     return not (scratch & reads) and not any(s.stores or s.checks or _long(s, 1) for s in earlier)
+
+
+def _searches(r: Reduce) -> bool:
+    """Whether it is an argmax or argmin that can be found by its value."""
+    return r.op in _ARGS and not r.value.dtype.is_complex
 
 
 def _ragged(axes: tuple[Axis, ...]) -> bool:
@@ -150,7 +169,8 @@ class _Cut:
 def _cut(stage: Stage, rows: int, across: bool) -> _Cut | None:
     """Axes from the outermost on are chunks as they are until a chunk fits behind them; the next
     one is cut. Where memory runs across rows, these share the chunk."""
-    room = CHUNK // (rows if across else 1)
+    most = SEARCHED if any(r.op in _ARGS for r in stage.reduces) else CHUNK
+    room = max(1, most // (rows if across else 1))
     for p, axis in enumerate(stage.axes):
         behind = stage.axes[p + 1:]
         beside = prod(_extent(a) for a in behind)
@@ -218,14 +238,17 @@ class _Splitter:
         self.axes = (*cut.chunks, *kernel.axes) if cut.across else (*kernel.axes, *cut.chunks)
         self.at = tuple(map(as_index, self.axes))
         shape = tuple(map(_extent, self.axes))
+        self.reduces = tuple(map(_without_place, stage.reduces))
         self.partials = [(f"p{prefix}_{r.number}", TensorType(shape, r.dtype))
-                         for r in stage.reduces]
+                         for r in self.reduces]
+        self.fresh = count(1 + max(r.number for r in kernel.reduces))
 
     def partial(self) -> Kernel:
         """One row for each chunk of each row: the stage over the chunk, stored."""
         k, s = self.kernel, self.stage
         stores = tuple(Store(name, self.at, Expr("acc", r.dtype, r.number))
-                       for r, (name, _) in zip(s.reduces, self.partials))
+                       for r, (name, _) in zip(self.reduces, self.partials))
+        s = replace(s, reduces=self.reduces)
         swap = Substitution(lambda a: self.cut.index if a == self.cut.axis else None)
         stages = (*_needed(k, self.number), swap.stage(s, self.cut.inside),
                   Stage((), (), stores))
@@ -234,15 +257,84 @@ class _Splitter:
                              (*k.buffers, *self.partials))
 
     def combining(self) -> Kernel:
-        """The kernel with the stage replaced by one over the chunks' results."""
+        """The kernel with the stage replaced by one over the chunks' results, and by searches of
+        one chunk each."""
         k = self.kernel
-        reduces = tuple(Reduce(r.number, r.op, Expr("load", r.dtype, name, (), self.at), r.dtype)
-                        for r, (name, _) in zip(self.stage.reduces, self.partials))
-        stages = (*k.stages[:self.number], Stage(self.cut.chunks, reduces),
-                  *k.stages[self.number + 1:])
+        reduces, searches, results = [], [], {}
+        for r, (name, t) in zip(self.stage.reduces, self.partials):
+            part = Expr("load", t.dtype, name, (), self.at)
+            number = next(self.fresh) if r.op in _ARGS else r.number
+            reduces.append(Reduce(number, r.op, part, r.dtype))
+            if r.op in _ARGS:
+                search, results[r.number] = self._search(r, number)
+                searches.append(search)
+        swap = _Results(results)
+        stages = (*k.stages[:self.number], Stage(self.cut.chunks, tuple(reduces)), *searches,
+                  *(swap.stage(s, s.axes) for s in k.stages[self.number + 1:]))
         buffers = (*(b for b in k.buffers if b[0] not in k.outputs), *self.partials,
                    *(b for b in k.buffers if b[0] in k.outputs))
         return _with_buffers(replace(k, stages=stages), buffers)
+
+    def _search(self, r: Reduce, number: int) -> tuple[Stage, Expr]:
+        """A stage over the chunk that an argmax over the chunks found, and the position in all."""
+        cut = self.cut
+        chunk = _coordinates(Expr("acc", r.dtype, number), cut.chunks)
+        axes, begin = cut.inside, cut.index
+        if _ragged(axes):
+            # the last chunk begins early enough to be as long as the others: what it has in common
+            # with the one before it would have been found there
+            block = _most(axes[0])
+            first = begin.substitute(lambda a: Index() if a == axes[0] else None)
+            axes = (Axis(axes[0].name, block), *axes[1:])
+            begin = smaller(first, as_index(_extent(cut.axis) - block)) + as_index(axes[0])
+        best = _coordinates(Expr("acc", r.dtype, r.number), axes)
+        found = chunk | best
+        value = _placed(cut.axis, begin, chunk).expr(r.value)
+        flat = linearize(tuple(_placed(cut.axis, begin, found).index(as_index(a))
+                               for a in self.stage.axes), tuple(map(_extent, self.stage.axes)))
+        return Stage(axes, (Reduce(r.number, r.op, value, r.dtype),)), \
+            Expr("index", DTYPES["i64"], None, (), (flat,))
+
+
+def _placed(axis: Axis, index: Index, at: dict[Axis, Index]) -> Substitution:
+    """Axes replaced by indices, in the index that takes an axis's place too."""
+    there = index.substitute(lambda a: at.get(a) if isinstance(a, Axis) else None)
+    return Substitution(lambda a: there if a == axis else at.get(a))
+
+
+def _without_place(r: Reduce) -> Reduce:
+    """The reduction that gives the value of which an argmax gives the position."""
+    if r.op not in _ARGS:
+        return r
+    op = _ARGS[r.op]
+    if r.value.dtype.kind == "bool":
+        op = "or" if op == "max" else "and"
+    return replace(r, op=op, dtype=r.value.dtype)
+
+
+class _Results(Substitution):
+    """Replaces results of reductions, which the new expressions may use themselves."""
+
+    def __init__(self, results: dict[int, Expr]) -> None:
+        super().__init__(lambda a: None)
+        self._results = results
+
+    def expr(self, e: Expr) -> Expr:
+        """The same expression over the new results."""
+        return self._results.get(e.what, e) if e.kind == "acc" else super().expr(e)
+
+
+def _coordinates(flat: Expr, axes: tuple[Axis, ...]) -> dict[Axis, Index]:
+    """The turn that a flat position stands for."""
+    most = [_most(a) for a in axes]
+    at = unravel(as_index(Value(flat, prod(most))), tuple(most))
+    return dict(zip(axes, at))
+
+
+def _most(axis: Axis) -> int:
+    bounds = axis.extent.bounds if isinstance(axis.extent, Index) else (0, _extent(axis))
+    assert bounds is not None
+    return bounds[1]
 
 
 def _with_buffers(kernel: Kernel, buffers: tuple[tuple[str, TensorType], ...]) -> Kernel:

@@ -23,11 +23,18 @@ class Accumulator:
     """The running state of one reduction, held in registers.
 
     `op` is a reduction of the kernel IR and `dtype` the type of the values taken in. A state is
-    the real parts of the running value; for argmax and argmin, the value and its position (i64).
+    the real parts of the running value; for argmax and argmin, the value and its position, which
+    is an i32 where `narrow` says that this is wide enough, else an i64.
     """
 
     op: str
     dtype: DType
+    narrow: bool = False
+
+    @property
+    def position(self) -> str:
+        """The type in which positions are kept."""
+        return "i32" if self.narrow else "i64"
 
     @property
     def is_arg(self) -> bool:
@@ -72,7 +79,8 @@ class Accumulator:
         parts = [e.splat(p, lanes) for p in parts]
         if self.is_arg:
             assert position is not None
-            return self._take_arg(e, state, parts, mask, e.splat(position, lanes))
+            position = e.splat(e.convert(position, self.position), lanes)
+            return self._take_arg(e, state, parts, mask, position)
         if mask is not None:
             parts = [e.select(mask, p, e.const(p.dtype, c, lanes))
                      for p, c in zip(parts, self._identity())]
@@ -95,10 +103,11 @@ class Accumulator:
             nan_a, nan_b = e.unordered(*a), e.unordered(*b)
         else:
             x, y = (e.convert(v, "u8") if v.dtype == "i1" else v for v in (a[0], b[0]))
-            better, same = e.compare(how, x, y), x.eq(y)
             if not x.is_float:
-                return better, same
+                return e.compare(how, x, y), x.eq(y)
             nan_a, nan_b = e.unordered(x, x), e.unordered(y, y)
+            either = e.assign(f"fcmp u{how} {x.type} {x.ref}, {y.ref}", "i1", x.lanes)
+            return either & ~nan_b, x.eq(y) | (nan_a & nan_b)
         return (better & ~nan_b) | (nan_a & ~nan_b), same | (nan_a & nan_b)
 
     def join(self, e: Emitter, a: State, b: State) -> State:
@@ -119,6 +128,8 @@ class Accumulator:
     def across(self, e: Emitter, state: State) -> State:
         """All lanes joined into one, by halves."""
         lanes = state[0].lanes
+        if self.is_arg and not self.dtype.is_complex and lanes > 1:
+            return self._first_best(e, *state)
         while lanes > 1:
             half = lanes // 2
             low = [e.shuffle(v, None, range(half)) for v in state]
@@ -127,10 +138,26 @@ class Accumulator:
             lanes = half
         return state
 
+    def _first_best(self, e: Emitter, values: Val, positions: Val) -> State:
+        """The best of the lanes' values, then the first of the positions where it is."""
+        (best,) = Accumulator(self.op[3:], self.dtype).across(e, [values])
+        wide = e.splat(best, values.lanes)
+        same = ~(values ^ wide) if values.dtype == "i1" else values.eq(wide)
+        if values.is_float:
+            same = same | (e.unordered(values, values) & e.unordered(wide, wide))
+        last = (1 << (31 if self.narrow else 63)) - 1
+        rest = e.select(same, positions, last)
+        while rest.lanes > 1:
+            n = rest.lanes
+            low, high = (_one(e, e.shuffle(rest, None, range(at, at + n // 2)))
+                         for at in (0, n // 2))
+            rest = e.intrinsic("smin", low, high)
+        return [best, rest]
+
     def result(self, state: State) -> Scalar:
         """The value of a finished state."""
         if self.is_arg:
-            return state[-1]
+            return state[-1].e.convert(state[-1], "i64")
         return Cx(*state) if self.dtype.is_complex else state[0]
 
 
@@ -153,6 +180,8 @@ def compensated(e: Emitter, total: Val, rest: Val) -> Val:
     return e.select(e.unordered(rest, rest), total, total + rest)
 
 
-def accumulator(r: Reduce) -> Accumulator:
-    """The accumulator of a reduction."""
-    return Accumulator(r.op, r.value.dtype if r.op in ("argmax", "argmin") else r.dtype)
+def accumulator(r: Reduce, turns: int | None = None) -> Accumulator:
+    """The accumulator of a reduction, of at most so many turns if that is known."""
+    arg = r.op in ("argmax", "argmin")
+    return Accumulator(r.op, r.value.dtype if arg else r.dtype,
+                       arg and turns is not None and turns < 1 << 31)

@@ -239,9 +239,8 @@ class _Loops:
                 self.single(stage, mask)
                 continue
             self.ev.hoist(stage.roots, stage.axes)
-            accs = [accumulator(r) for r in stage.reduces]
-            start = [a.start(self.e, self.ev.lanes, self.e.const("i64", 0) if a.is_arg else None)
-                     for a in accs]
+            accs = self._accumulators(stage)
+            start = [self._first(a, self.ev.lanes) for a in accs]
             states = self._serial(stage, accs, start, 0, mask)
             self._finish(stage, accs, states)
 
@@ -269,10 +268,8 @@ class _Loops:
             self.single(stage, None)
             return
         ev.hoist(stage.roots, stage.axes)
-        accs = [accumulator(r) for r in stage.reduces]
-        lanes = self.plan.lanes
-        first = self._lane_positions(lanes)
-        start = [self._start(a, lanes, first) for a in accs]
+        accs = self._accumulators(stage)
+        start = [self._start(a, self.plan.lanes) for a in accs]
         states, tails = self._along(stage, accs, start, 0)
         done = []
         for a, state, tail in zip(accs, states, tails):
@@ -280,11 +277,17 @@ class _Loops:
             done.append(a.join(e, out, tail) if tail is not None else out)
         self._finish(stage, accs, done)
 
-    def _lane_positions(self, lanes: int) -> Val:
-        return self.e.iota("i64", lanes)
+    def _accumulators(self, stage: Stage) -> list[Accumulator]:
+        turns = stage.most_turns
+        return [accumulator(r, turns) for r in stage.reduces]
 
-    def _start(self, a: Accumulator, lanes: int, first: Val) -> list[Val]:
-        state = a.start(self.e, lanes, first if a.is_arg else None)
+    def _first(self, a: Accumulator, lanes: int) -> list[Val]:
+        """The state before any value, where all lanes begin with the first turn."""
+        return a.start(self.e, lanes, self.e.const(a.position, 0) if a.is_arg else None)
+
+    def _start(self, a: Accumulator, lanes: int) -> list[Val]:
+        """The state before any value, where the first turns are those of the lanes."""
+        state = a.start(self.e, lanes, self.e.iota(a.position, lanes) if a.is_arg else None)
         if a.is_blocked:
             rest = [self.e.const(v.dtype, 0.0, lanes) for v in state]
             return [*state, *rest]
@@ -306,7 +309,7 @@ class _Loops:
             return self._innermost(stage, accs, states, axis)
         if depth:
             ev.hoist(stage.roots, stage.axes[depth:])
-        tail_start = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
+        tail_start = [self._first(a, 1) for a in accs]
         n = len(states)
 
         def turn(i: Val, now: States) -> States:
@@ -341,7 +344,7 @@ class _Loops:
             return states, none
         if self.target.masked:
             return self._masked_tail(states, full, hi, turn), none
-        tails = [a.start(e, 1, e.const("i64", 0) if a.is_arg else None) for a in accs]
+        tails = [self._first(a, 1) for a in accs]
         return states, list(self.for_(full, hi, 1, tails, lambda i, now: turn(i, 1, None, now)))
 
     def _plain(self, states: States, lo: Val, full: Val,
@@ -390,11 +393,13 @@ class _Loops:
         """The flat position of this turn in the stage's inner space (for argmax)."""
         if not any(r.op in ("argmax", "argmin") for r in stage.reduces):
             return None
-        flat = Index()
-        for axis in stage.axes:
+        flat = Index(((stage.axes[0], 1),))
+        for axis in stage.axes[1:]:
             assert not isinstance(axis.extent, Index)
             flat = flat * axis.extent + Index(((axis, 1),))
-        return self.ev.index(flat)
+        turns = stage.most_turns
+        return self.ev.index(flat) if turns is None or turns >= 1 << 31 else \
+            self.ev.narrow_index(flat)
 
     def take(self, stage: Stage, accs: list[Accumulator], states: States,
               mask: Val | None, position: Val | None) -> States:

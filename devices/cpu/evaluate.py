@@ -183,6 +183,13 @@ class Evaluator:
             found = self._scopes[-1][key] = total
         return found  # type: ignore[return-value]
 
+    def narrow_index(self, index: Index) -> Val:
+        """An index below 2**31 as an i32, of which the vector axis is a term or no part."""
+        first = self.e.convert(self._first(index), "i32")
+        if self.vector is None or self.vector not in index.axes or self.lanes == 1:
+            return first
+        return self.e.splat(first, self.lanes) + self.e.iota("i32", self.lanes)
+
     def _atom(self, atom: object) -> Val:
         if isinstance(atom, Axis):
             base = self.axes[atom]

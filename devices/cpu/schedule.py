@@ -100,10 +100,7 @@ def _across(kernel: Kernel) -> bool:
 
 def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
     exprs = kernel.exprs
-    sizes = [t.dtype.real.itemsize for _, t in (*kernel.buffers, *kernel.scratch)]
-    sizes += [e.dtype.real.itemsize for e in exprs
-              if e.kind == "apply" and e.dtype.kind not in ("bool",)]
-    wide = max((s for s in sizes), default=4)
+    wide = max(_sizes(kernel, across), default=4)
     wide = 4 if wide == 2 else wide                     # 16-bit floats are computed in float32
     base = target.lanes(wide)
     cost = sum(map(expr_cost, exprs))
@@ -111,6 +108,8 @@ def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
     unroll = 1 if cost > 40 or gathers else 2 if cost > 14 else 4
     if target.registers <= 16:
         unroll = min(unroll, 2)
+    elif unroll == 4 and not across and _latency_bound(kernel):
+        unroll = 8
     lanes = base * unroll
     longest = _known(kernel.axes[-1].extent) if across and kernel.axes else max(
         (_known(s.axes[-1].extent) for s in _stages_in(kernel)), default=1)
@@ -120,6 +119,28 @@ def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
         while lanes > 1 and lanes > longest:
             lanes //= 2
     return lanes
+
+
+def _latency_bound(kernel: Kernel) -> bool:
+    """Whether turns wait for one another: a long argmax compares with what the last one chose."""
+    return all(len(s.reduces) == 1 and s.reduces[0].op in ("argmax", "argmin")
+               and (s.most_turns or 0) >= 4096 for s in _stages_in(kernel))
+
+
+def _sizes(kernel: Kernel, across: bool) -> list[int]:
+    """Bytes of the elements that lanes hold; what is done once a row holds none."""
+    stages = list(kernel.stages) if across else _stages_in(kernel)
+    exprs = walk(*(r for s in stages for r in s.roots))
+    buffers = {e.what for e in exprs if e.kind == "load"}
+    buffers |= {w.buffer for s in stages for w in s.stores}
+    sizes = [kernel.types[n].dtype.real.itemsize for n in buffers]
+    sizes += [e.dtype.real.itemsize for e in exprs if e.kind == "apply" and e.dtype.kind != "bool"]
+    for s in stages:
+        for r in s.reduces:
+            turns = s.most_turns
+            sizes.append(r.dtype.real.itemsize if not r.op.startswith("arg") or across
+                         else 4 if turns is not None and turns < 1 << 31 else 8)
+    return sizes
 
 
 def _jumps(e: Expr, kernel: Kernel, across: bool) -> bool:

@@ -47,6 +47,25 @@ def test_few_rows(shape, axis, dtype):
     assert kernels(program) == 2
 
 
+@pytest.mark.parametrize("shape, axis", [((70001,), 0), ((1 << 17,), 0), ((3, 40001), 1),
+                                         ((50001, 4), 0), ((30, 5001), 1)])
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+@pytest.mark.parametrize("dtype", ["f32", "i64", "u8", "bool"])
+def test_positions(shape, axis, op, dtype):
+    """Chunks give values; the first that has the best is searched. Many values occur repeatedly."""
+    make = build(lambda b: b.add(op, b.x("x", *shape, dtype=dtype), axis=axis))
+    assert kernels(check(make, transform=split_it)) == 2
+
+
+def test_positions_that_are_used_and_values_that_need_other_reductions():
+    def make(b: Make):
+        x = b.x("x", 70001, dtype="f64")
+        off = b.sub(x, b.broadcast(b.reduce_max(x, axes=(0,)), (70001,), ()))
+        best = b.add("argmin", off, axis=0)
+        return best, b.mul(best, best), b.add("argmax", b.mul(x, x), axis=0)
+    check(build(make), transform=split_it)
+
+
 def test_stages_that_need_each_other():
     """The variance of everything: its second sum needs the first, whose parts it combines again."""
     program = check(build(lambda b: b.variance(b.x("x", 1 << 17, dtype="f64"))), rtol=SUM,
@@ -92,7 +111,7 @@ def test_nothing_is_left_as_it_is():
 
 def test_what_is_left_alone():
     def positions(b: Make):
-        return b.argmax(b.x("x", 1 << 17), axis=0)
+        return b.argmax(b.x("x", 1 << 17, dtype="c64"), axis=0)
     for make in (positions, lambda b: everything(b, 1 << 16),
                  lambda b: b.softmax(b.x("x", 60000)),
                  lambda b: b.reduce_sum(b.x("x", 1000, 1000), axes=(1,))):
