@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 
 from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.math.log_by_table import log_by_table
+from weft.devices.cpu.math.lookup import has_avx512
 from weft.devices.cpu.math.tools import bits, copysign, format_of, horner, real
 
 __all__ = ["LN2", "log", "log1p", "log2", "log2_of", "log10", "log_near_one", "split",
@@ -76,6 +78,8 @@ def _special(e: Emitter, x: Val, result: Val, zero: float = 0.0) -> Val:
 
 def log(e: Emitter, x: Val) -> Val:
     """The natural logarithm. Error seen: 1.0 ULP (f32), 0.9 (f64)."""
+    if has_avx512(e):
+        return log_by_table(e, x, "log")
     k, f = split(e, x)
     hi, lo = LN2[x.dtype]
     return _special(e, x, e.fma(k, hi, f - e.fma(k, -lo, log_near_one(e, f))))
@@ -89,6 +93,8 @@ def log2_of(e: Emitter, k: Val, f: Val) -> Val:
 
 def log2(e: Emitter, x: Val) -> Val:
     """The logarithm to base 2. Error seen: 1.4 ULP (f32), 1.2 (f64)."""
+    if has_avx512(e):
+        return log_by_table(e, x, "log2")
     k, f = split(e, x)
     return _special(e, x, log2_of(e, k, f))
 
@@ -98,6 +104,8 @@ def log10(e: Emitter, x: Val) -> Val:
 
     Error seen: 1.4 ULP (f32), 1.5 (f64).
     """
+    if has_avx512(e):
+        return log_by_table(e, x, "log10")
     k, f = split(e, x)
     hi, lo = LOG10_2[x.dtype]
     w = e.fma(k, lo, log_near_one(e, f) * -LOG10_E)

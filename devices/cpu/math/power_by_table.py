@@ -1,9 +1,9 @@
 """pow of float32 with AVX-512: y log x in pairs of float32, its logarithm begun by a table.
 
-x = 2^k m with 3/4 <= m < 3/2. A factor c of few bits, one of 16, brings m c = 1 + r within 1/16 of
-1; r is exact. log x = (k log 2 - log c) + (r - r^2 / 2) + r^3 q(r), of which the brackets are
-formed as pairs. Zeros, infinities, NaN, negative x and results far out of range are put right in a
-branch, which is taken if any lane needs it.
+x = 2^k (1 + r) / c for one of 16 factors c as in `log_by_table`, r being exact, and
+log x = (k log 2 - log c) + (r - r^2 / 2) + r^3 q(r), of which the brackets are formed as pairs.
+Zeros, infinities, NaN, negative x and results far out of range are put right in a branch, which is
+taken if any lane needs it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import math
 
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.math.exp import EXP, LN2, LOG2_E
-from weft.devices.cpu.math.lookup import exponent, lookup, mantissa, scale_by
+from weft.devices.cpu.math.log_by_table import reduce_log
+from weft.devices.cpu.math.lookup import lookup, scale_by
 from weft.devices.cpu.math.rare import any_lane
 from weft.devices.cpu.math.tools import absolute, bits, format_of, horner, pair_sum, real
 
 __all__ = ["pow_by_table", "with_sign"]
 
-# The factors, by the highest four bits of the mantissa of m, and -log of each in two parts: the
-# first, as that of log 2, has so few bits that their sum for any k is exact.
-FACTOR = tuple(k / 32 for k in (32, 29, 28, 26, 25, 24, 23, 22, 42, 40, 38, 38, 36, 34, 34, 32))
+# -log of the factors in two parts: the first, as that of log 2, has so few bits that their sum for
+# any k is exact.
 LOG_HIGH = tuple(k * 2.0 ** -16 for k in (0, 6451, 8751, 13608, 16178, 18854, 21643, 24556, -17821,
                                           -14624, -11262, -11262, -7719, -3973, -3973, 0))
 LOG_LOW = (0.0, 5.624571258522337e-06, 1.72953855326341e-06, -2.236784212072962e-06,
@@ -58,10 +58,7 @@ def pow_by_table(e: Emitter, x: Val, y: Val) -> Val:
 
 def _log_pair(e: Emitter, a: Val) -> tuple[Val, Val]:
     """log a as a pair; the first is right at 0, inf and NaN too."""
-    m = mantissa(e, a)
-    k = exponent(e, a) - exponent(e, m)
-    index = bits(e, m) >> (format_of(a).mantissa - 4)
-    r = e.fma(m, lookup(e, index, FACTOR), -1.0)
+    k, r, index = reduce_log(e, a)
     high = e.fma(k, LN2_HIGH, lookup(e, index, LOG_HIGH))
     low = e.fma(k, LN2_LOW, lookup(e, index, LOG_LOW))
     square = r * r
