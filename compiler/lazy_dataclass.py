@@ -4,7 +4,8 @@ The standard library's decorator writes the source of up to six methods and comp
 start of the process: half a millisecond for a class, and weft has about eighty, of which one call
 needs half. This one does nothing until the first object is made; all classes share the code of
 their methods. The table of fields is made by the standard library when it is asked for, so
-`replace`, `fields` and `is_dataclass` work; to type checkers it is `dataclasses.dataclass`.
+`fields` and `is_dataclass` work (its `replace` too; the one here does without that table). To type
+checkers both are those of `dataclasses`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,13 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
+    from dataclasses import dataclass, replace
 else:
+    def replace(obj, /, **changes):
+        """The object with some fields changed, as `dataclasses.replace`, for these classes."""
+        cls = type(obj)
+        return cls(**{name: getattr(obj, name) for name in cls.__match_args__} | changes)
+
     def dataclass(cls=None, /, *, frozen=False, eq=True):
         """A class of named fields, as `dataclasses.dataclass`; of its options those weft uses.
 
@@ -38,7 +44,7 @@ else:
         return _lazy(cls, frozen, eq)
 
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "replace"]
 
 _completing = RLock()       # a class completes its bases first, hence reentrant
 _FACTORY: Any = object()    # the default of a parameter whose field has a default factory
@@ -74,7 +80,7 @@ class _Table:
             if vars(self._cls).get("__init__") is self._init:
                 self._find()
                 _add_methods(self._cls, list(self._fields.values()), self._frozen, self._eq)
-                setattr(self._cls, "__match_args__", tuple(self._fields))
+                self._cls.__match_args__ = tuple(self._fields)  # type: ignore[misc]
                 self._cls.__init__ = _init_method(self._cls, list(self._fields.values()))
         return self._fields
 

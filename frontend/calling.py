@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.errors import UnsupportedError, caller_origin
 from weft.compiler.ir import Graph
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.frontend.leaves import Refused, static_part
 from weft.frontend.outside import Outside, has_tracer, outside_arrays
 from weft.frontend.places import Place, place_name, read_place

@@ -7,10 +7,10 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from weft.compiler.errors import WeftError
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.ops import KINDS, OPS, get_op
 from weft.compiler.ops.registry import Op
 from weft.compiler.passes import DEFAULT, PASSES, Decompose, Pass, pipeline_for, run_pipeline

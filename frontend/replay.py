@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.passes import History, pipeline_for, run_pipeline
 from weft.compiler.text import parse
 from weft.compiler.types import TensorType, evaluate_dim

@@ -5,14 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.errors import ShapeError, UnsupportedError, WeftError, caller_origin
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.types import Dim, Size, TensorType, shape_text
 from weft.frontend.leaves import WEAK, Refused, leaf_dtype, leaf_kind, static_part
 from weft.frontend.pytree import LEAF, Tree, flatten_into, places, tree_text, unflatten

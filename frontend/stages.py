@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from weft.compiler.ir import Graph
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.passes import History, Step, pipeline_for, run_pipeline
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, TensorType

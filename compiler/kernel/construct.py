@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from weft.compiler.ir import Node, is_scalar_constant
 from weft.compiler.kernel.cluster import Cluster, contraction_indices, reduction_index
 from weft.compiler.kernel.expr import Expr, Exprs, walk
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Reduce, Stage, Store
 from weft.compiler.kernel.pullback import At, expression
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.ops.registry import OPS
 from weft.compiler.types import DTYPES, Dim, DType, TensorType
 

@@ -7,12 +7,12 @@ the same proportion are merged: an elementwise kernel over contiguous arrays has
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 from weft.compiler.kernel.expr import Expr, index_values
 from weft.compiler.kernel.index import Atom, Axis, Index, Value, as_index, linearize
 from weft.compiler.kernel.ir import Kernel, Stage, Store
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import Dim, TensorType
 
 __all__ = ["flatten"]

@@ -8,7 +8,6 @@ guards of its loads are decided while compiling.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +16,7 @@ from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, as_index
 from weft.compiler.kernel.ir import Kernel, Program, Stage, Step, Store
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import DTYPES
 
 __all__ = ["split_pieces"]

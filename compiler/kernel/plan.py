@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TypeAlias
 
 from weft.compiler.kernel.ir import Buffer, Program
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.types import Dim, Size
 
 __all__ = ["ALIGN", "lifetimes", "plan_memory"]

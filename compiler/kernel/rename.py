@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import reduce
 
 from weft.compiler.kernel.construct import expr_cost
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Atom, Axis, Index, Value, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Reduce, Stage, Store
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import Dim, Size
 
 __all__ = ["Substitution", "axis_name", "canonical", "known", "traffic", "work"]

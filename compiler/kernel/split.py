@@ -11,7 +11,6 @@ these, and looks for it there.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from math import prod
 from typing import TypeAlias
@@ -30,7 +29,7 @@ from weft.compiler.kernel.index import (
 from weft.compiler.kernel.ir import Buffer, Kernel, Program, Reduce, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES, Size, TensorType
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from weft.compiler.errors import WeftError
 from weft.compiler.ir import Graph, Node
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.passes.base import History, Pass, Step
 from weft.compiler.passes.clean import EliminateCommon, EliminateDead
 from weft.compiler.passes.simplify import Canonicalize, Decompose, FoldConstants, MoveShapes

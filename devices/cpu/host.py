@@ -10,8 +10,8 @@ import functools
 import math
 import os
 import platform
-from dataclasses import replace
 
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 

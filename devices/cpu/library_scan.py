@@ -7,9 +7,8 @@ is read in order: each row of a run is combined with the row of results above it
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from weft.compiler.kernel.ir import Library
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
 from weft.compiler.types import DType, TensorType
 from weft.devices.cpu.code import KernelCode
