@@ -12,7 +12,7 @@ from weft.devices.cpu.emit import Emitter, Val, constant_text, llvm_type
 from weft.devices.cpu.math.tools import absolute, at_most, bits, copysign
 
 __all__ = ["OddPieces", "constant_vector", "exponent", "has_avx512", "in_registers", "lookup",
-           "mantissa", "odd_by_pieces", "scale_by"]
+           "mantissa", "odd_by_pieces", "scale_by", "significand"]
 
 
 Constant = tuple[str, str]
@@ -82,6 +82,11 @@ def exponent(e: Emitter, x: Val) -> Val:
 def mantissa(e: Emitter, x: Val) -> Val:
     """x 2^-k in [3/4, 3/2), also of subnormals; 1 at 0 and inf, NaN below 0."""
     return _masked(e, "getmant", x, ("i32", "15"))
+
+
+def significand(e: Emitter, x: Val) -> Val:
+    """|x| 2^-k in [1, 2), also of subnormals; 1 at 0 and inf."""
+    return _masked(e, "getmant", x, ("i32", "4"))
 
 
 def scale_by(e: Emitter, x: Val, n: Val) -> Val:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.math.cbrt_by_table import cbrt_by_table
 from weft.devices.cpu.math.exp import EXP2, scaled
 from weft.devices.cpu.math.log import split
 from weft.devices.cpu.math.lookup import has_avx512
@@ -125,6 +126,8 @@ def cbrt(e: Emitter, x: Val) -> Val:
     x = 2^3n m with 0.35 <= m < 2.83.
     Error seen: 1.0 ULP (f32), 1.0 (f64).
     """
+    if has_avx512(e):
+        return cbrt_by_table(e, x)
     a = absolute(e, x)
     fmt = format_of(x)
     k, f = split(e, a)
