@@ -42,29 +42,49 @@ def _div(e: Emitter, a: Cx, b: Cx) -> Cx:
     scale = e.like(big, 1.0) / (big + small * rat)
     x, y = e.select(re_larger, a.re, a.im), e.select(re_larger, a.im, a.re)
     re = (x + y * rat) * scale
-    im = (y - x * rat) * scale
-    im = e.select(re_larger, im, -im)
+    im = e.select(re_larger, y - x * rat, x * rat - y) * scale
     d = _abs2(e, b.re)
     return Cx(e.select(zero, a.re / d, re), e.select(zero, a.im / d, im))
 
 
-def _libm(name: str) -> Callable[[Emitter, Cx], Cx]:
-    """The C library's function, lane by lane in double precision: the one that NumPy calls."""
-    def lower(e: Emitter, x: Cx) -> Cx:
-        dtype, lanes = x.re.dtype, x.lanes
-        re64, im64 = e.convert(x.re, "f64"), e.convert(x.im, "f64")
-        e.declares.add(f"declare {{double, double}} @{name}(double, double)")
-        out_re, out_im = e.undef("f64", lanes), e.undef("f64", lanes)
+def _libm(name: str) -> Callable[..., Cx]:
+    """The C library's function, lane by lane: the one that NumPy calls."""
+    def lower(e: Emitter, *args: Cx) -> Cx:
+        dtype, lanes = args[0].re.dtype, max(x.lanes for x in args)
+        packed = dtype == "f32" and e.target.triple.startswith("x86_64-unknown-linux")
+        wide = [Cx(*(e.splat(v if packed else e.convert(v, "f64"), lanes) for v in (x.re, x.im)))
+                for x in args]
+        kind = "f32" if packed else "f64"
+        re, im = e.undef(kind, lanes), e.undef(kind, lanes)
         for i in range(lanes):
-            a, b = e.extract(re64, i), e.extract(im64, i)
-            pair = e.assign(f"call {{double, double}} @{name}(double {a.ref}, double {b.ref})",
-                            "f64")
-            parts = [e.assign(f"extractvalue {{double, double}} {pair.ref}, {k}", "f64")
-                     for k in (0, 1)]
-            out_re = e.insert(out_re, i, parts[0])
-            out_im = e.insert(out_im, i, parts[1])
-        return Cx(e.convert(out_re, dtype), e.convert(out_im, dtype))
+            values = [Cx(e.extract(x.re, i), e.extract(x.im, i)) for x in wide]
+            one = _call_packed(e, name + "f", values) if packed else _call_pair(e, name, values)
+            re, im = e.insert(re, i, one.re), e.insert(im, i, one.im)
+        return Cx(e.convert(re, dtype), e.convert(im, dtype))
     return lower
+
+
+def _call_pair(e: Emitter, name: str, values: list[Cx]) -> Cx:
+    """A call of a `double complex` function: its parts travel as separate doubles."""
+    types = ", ".join(["double"] * (2 * len(values)))
+    e.declares.add(f"declare {{double, double}} @{name}({types})")
+    args = ", ".join(f"double {v.ref}" for x in values for v in (x.re, x.im))
+    pair = e.assign(f"call {{double, double}} @{name}({args})", "f64")
+    return Cx(*(e.assign(f"extractvalue {{double, double}} {pair.ref}, {k}", "f64")
+                for k in (0, 1)))
+
+
+def _call_packed(e: Emitter, name: str, values: list[Cx]) -> Cx:
+    """A call of a `float complex` function in the x86-64 System V ABI: both parts in one register.
+
+    Other systems take the double function, which rounds differently from NumPy's in the last bit.
+    """
+    types = ", ".join(["<2 x float>"] * len(values))
+    e.declares.add(f"declare <2 x float> @{name}({types})")
+    pairs = [e.insert(e.insert(e.undef("f32", 2), 0, x.re), 1, x.im) for x in values]
+    args = ", ".join(f"{p.type} {p.ref}" for p in pairs)
+    out = e.assign(f"call <2 x float> @{name}({args})", "f32", 2)
+    return Cx(e.extract(out, 0), e.extract(out, 1))
 
 
 def _scaled_log(name: str, factor: float) -> Callable[[Emitter, Cx], Cx]:
@@ -94,17 +114,7 @@ def _log1p(e: Emitter, x: Cx) -> Cx:
 
 def _pow(e: Emitter, a: Cx, b: Cx) -> Cx:
     """npy_cpow: small whole exponents by multiplication, 0**z by cases, else cpow."""
-    dtype, lanes = a.re.dtype, max(a.lanes, b.lanes)
-    wide = [e.splat(e.convert(v, "f64"), lanes) for v in (a.re, a.im, b.re, b.im)]
-    e.declares.add("declare {double, double} @cpow(double, double, double, double)")
-    out = [e.undef("f64", lanes), e.undef("f64", lanes)]
-    for i in range(lanes):
-        args = ", ".join(f"double {e.extract(v, i).ref}" for v in wide)
-        pair = e.assign(f"call {{double, double}} @cpow({args})", "f64")
-        for k in (0, 1):
-            part = e.assign(f"extractvalue {{double, double}} {pair.ref}, {k}", "f64")
-            out[k] = e.insert(out[k], i, part)
-    return _pow_cases(e, a, b, Cx(e.convert(out[0], dtype), e.convert(out[1], dtype)))
+    return _pow_cases(e, a, b, _libm("cpow")(e, a, b))
 
 
 def _pow_cases(e: Emitter, a: Cx, b: Cx, general: Cx) -> Cx:

@@ -35,6 +35,8 @@ def expected(op: Op, operands: tuple[np.ndarray, ...], attrs: dict[str, Any]) ->
         want = np.asarray(op.reference(np, *operands, **attrs))
         if op.kind != "elementwise" or op.name in _EXACT or want.dtype not in wide:
             return want
+        if op.name == "pow" and want.dtype.kind == "c":
+            return want         # the C library's, which the device calls too
         better = op.reference(np, *(a.astype(wide.get(a.dtype, a.dtype)) for a in operands),
                               **attrs)
         return np.asarray(better).astype(want.dtype)
