@@ -30,6 +30,8 @@ from weft.devices.cpu.lower_complex import Cx
 __all__ = ["Evaluator"]
 
 _I64 = DTYPES["i64"]
+FEW_APART = 8           # elements up to so many apart are picked from whole vectors,
+NEAR_BYTES = 64         # up to so many bytes
 
 
 class Evaluator:
@@ -274,6 +276,10 @@ class Evaluator:
             address, rest = self.base(e.what, index, changing)
             address = self.e.gep(address, self._first(rest), _element(dtype))
             return self._load_run(address, dtype, mask, step == -1)
+        if mask is None and isinstance(step, int) and self._near(step, dtype):
+            address, rest = self.base(e.what, index, changing)
+            address = self.e.gep(address, self._first(rest), _element(dtype))
+            return self._load_apart(address, dtype, step)
         return self._gather(e.what, index, dtype, mask)
 
     def _lane_address(self, buffer: str, index: Index) -> Val:
@@ -343,6 +349,30 @@ class Evaluator:
             return Cx(e.shuffle(out.re, None, order), e.shuffle(out.im, None, order))
         return e.shuffle(out, None, order)
 
+    def _near(self, step: int, dtype: DType) -> bool:
+        return abs(step) <= min(FEW_APART, NEAR_BYTES // dtype.itemsize)
+
+    def _load_apart(self, address: Val, dtype: DType, step: int) -> Scalar:
+        """Elements a few apart, all lanes live: picked from vectors that cover them.
+
+        The last vector ends with the last element, so that nothing beyond it is read.
+        """
+        e, lanes, apart = self.e, self.lanes, abs(step)
+        parts = 2 if dtype.is_complex else 1
+        if step < 0:
+            address = e.gep(address, (lanes - 1) * step, _element(dtype))
+        at = [lane * apart for lane in (range(lanes) if step > 0 else range(lanes - 1, -1, -1))]
+        starts = [*range(0, lanes * (apart - 1), lanes), (lanes - 1) * (apart - 1)]
+        raw = dtype.real.name if parts == 2 else memory_type(dtype)
+        vectors = [e.load(e.gep(address, start, _element(dtype)), raw, parts * lanes)
+                   for start in starts]
+        which = [max(k for k, start in enumerate(starts) if a >= start) for a in at]
+        if parts == 1:
+            return load_value(e, _picked(e, vectors, which, [a - starts[w] for a, w in
+                                                             zip(at, which)]), dtype)
+        return Cx(*(_picked(e, vectors, which, [2 * (a - starts[w]) + k for a, w in
+                                                zip(at, which)]) for k in (0, 1)))
+
     def _addresses(self, buffer: str, index: Index, element: str, scale: int = 1,
                    plus: int = 0) -> Val:
         offsets = self.e.splat(self.index(index), self.lanes)
@@ -353,13 +383,19 @@ class Evaluator:
                              f"{offsets.type} {offsets.ref}", "ptr", self.lanes)
 
     def _gather(self, buffer: str, index: Index, dtype: DType, mask: Val | None) -> Scalar:
+        if dtype.name == "c64":
+            n = self.lanes
+            pairs = self._gathered(self._addresses(buffer, index, "i64"), "i64", mask)
+            raw = self.e.assign(f"bitcast {pairs.type} {pairs.ref} to {llvm_type('f32', 2 * n)}",
+                                "f32", 2 * n)
+            return Cx(*(self.e.shuffle(raw, None, range(k, 2 * n, 2)) for k in (0, 1)))
         if dtype.is_complex:
             part = dtype.real.name
             parts = [self._gathered(self._addresses(buffer, index, part, 2, k), part, mask)
                      for k in (0, 1)]
             return Cx(*parts)
-        raw = memory_type(dtype)
-        return load_value(self.e, self._gathered(self._addresses(buffer, index, raw), raw, mask),
+        kind = memory_type(dtype)
+        return load_value(self.e, self._gathered(self._addresses(buffer, index, kind), kind, mask),
                           dtype)
 
     def _gathered(self, addresses: Val, raw: str, mask: Val | None) -> Val:
@@ -430,6 +466,23 @@ class Evaluator:
         e.declares.add(f"declare void @{name}({t}, {p}, <{n} x i1>)")
         e.write(f"call void @{name}({t} {value.ref}, {p} align {max(1, _BYTES[value.dtype])} "
                 f"{addresses.ref}, {m.type} {m.ref})")
+
+
+def _picked(e: Emitter, vectors: list[Val], which: list[int], at: list[int]) -> Val:
+    """Element `at[lane]` of vector `which[lane]` in each lane."""
+    used = sorted(set(which))
+    if len(used) == 1:
+        return e.shuffle(vectors[used[0]], None, at)
+    wide, lanes = vectors[0].lanes, len(at)
+    out = e.shuffle(vectors[used[0]], vectors[used[1]],
+                    [a + wide * (w == used[1]) if w in used[:2] else 0
+                     for a, w in zip(at, which)])
+    for v in used[2:]:
+        part = vectors[v] if wide == lanes else e.shuffle(
+            vectors[v], None, [a if w == v else 0 for a, w in zip(at, which)])
+        out = e.shuffle(out, part, [lanes + (a if wide == lanes else lane) if w == v else lane
+                                    for lane, (a, w) in enumerate(zip(at, which))])
+    return out
 
 
 _BYTES = {"bool": 1, "f16": 2, "bf16": 2, "f32": 4, "f64": 8,
