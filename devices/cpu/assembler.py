@@ -11,7 +11,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 from weft.devices.cpu.llvm import call, message
 
-__all__ = ["ObjectCache", "assemble", "assembly_text", "target_machine"]
+__all__ = ["ObjectCache", "assemble", "assemble_all", "assembly_text", "target_machine"]
 
 
 class ObjectCache(Protocol):
@@ -50,6 +50,29 @@ def assemble(ir: str, target: Target, cache: ObjectCache | None = None, level: i
         found = _emit(ir, target, True, level)
         cache.put(key, found)
     return found
+
+
+def assemble_all(modules: Sequence[str], target: Target, cache: ObjectCache | None = None
+                 ) -> list[bytes]:
+    """The objects of several modules, each made on a thread of its own."""
+    made: dict[int, bytes | BaseException] = {}
+
+    def make(i: int) -> None:
+        try:
+            made[i] = assemble(modules[i], target, cache)
+        except BaseException as error:
+            made[i] = error
+
+    threads = [threading.Thread(target=make, args=(i,)) for i in range(1, len(modules))]
+    for thread in threads:
+        thread.start()
+    make(0)
+    for thread in threads:
+        thread.join()
+    for found in made.values():
+        if isinstance(found, BaseException):
+            raise found
+    return [found for _, found in sorted(made.items()) if isinstance(found, bytes)]
 
 
 def assembly_text(ir: str, target: Target, level: int = 2) -> str:

@@ -20,7 +20,7 @@ from weft.compiler.kernel.split import split_reductions
 from weft.compiler.ops.registry import OPS
 from weft.compiler.target import Target
 from weft.compiler.types import Size, evaluate_dim
-from weft.devices.cpu.engine import Entry, Library, assemble, assembly_text, load, load_entry
+from weft.devices.cpu.engine import Entry, Library, assemble_all, assembly_text, load, load_entry
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.host import host_target
 from weft.devices.cpu.lower import TABLE
@@ -88,9 +88,9 @@ class CpuLowered:
 
     def compile(self, cache: Cache | None = None) -> CpuCompiled:
         """Native code, from the cache where that has it."""
+        objects = assemble_all(self.module.parts, self.target, cache)
         ensure(cache)
-        obj = assemble(self.module.text, self.target, cache)
-        return CpuCompiled(self, load(obj, exports=(MAIN, CONSTANTS, "bad_index")))
+        return CpuCompiled(self, load(objects, exports=(MAIN, CONSTANTS, "bad_index")))
 
 
 class CpuCompiled:

@@ -14,24 +14,26 @@ import ctypes
 from collections.abc import Mapping, Sequence
 
 from weft.compiler.lazy_dataclass import dataclass
-from weft.devices.cpu.assembler import ObjectCache, assemble, assembly_text
+from weft.devices.cpu.assembler import ObjectCache, assemble, assemble_all, assembly_text
 from weft.devices.cpu.entry import entry_ir
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.host import host_target
 from weft.devices.cpu.linker import Library, link
 from weft.devices.cpu.native import ensure
 
-__all__ = ["Entry", "Library", "ObjectCache", "assemble", "assembly_text", "load", "load_entry"]
+__all__ = ["Entry", "Library", "ObjectCache", "assemble", "assemble_all", "assembly_text", "load",
+           "load_entry"]
 
 
-def load(obj: bytes, needs: Sequence[Library] = (), symbols: Mapping[str, int] | None = None,
-         exports: Sequence[str] = ()) -> Library:
-    """Load an object, linked against the native runtime and the libraries it needs.
+def load(obj: bytes | list[bytes], needs: Sequence[Library] = (),
+         symbols: Mapping[str, int] | None = None, exports: Sequence[str] = ()) -> Library:
+    """Load an object, or several as one, linked against the native runtime and what it needs.
 
     `symbols` gives addresses for further names; `exports` are looked up at once, which saves time
     over asking `library.address` later. The code stays loaded as long as the library is referenced.
     """
-    return link(obj, (ensure(), *needs), symbols, exports)
+    objects = [obj] if isinstance(obj, bytes) else obj
+    return link(objects, (ensure(), *needs), symbols, exports)
 
 
 @dataclass(frozen=True)

@@ -75,17 +75,17 @@ class Library:
         return self
 
 
-def link(obj: bytes, needs: Sequence[Library] = (), symbols: Mapping[str, int] | None = None,
-         exports: Sequence[str] = ()) -> Library:
-    """Load an object for this machine.
+def link(objects: Sequence[bytes], needs: Sequence[Library] = (),
+         symbols: Mapping[str, int] | None = None, exports: Sequence[str] = ()) -> Library:
+    """Load objects for this machine, as one library.
 
-    Symbols that it does not define are looked for in `symbols` (name to address), in the libraries
+    Symbols that they do not define are looked for in `symbols` (name to address), in the libraries
     it `needs`, then in the process (the C library, Python). `exports` are looked up at once; any
     other symbol can still be asked for later. Raises `RuntimeError` naming what is missing.
     """
     name = f"weft.{next(_serial)}"
-    parts = [(_OBJECT, obj), *[(_LIBRARY, library.name.encode()) for library in needs],
-             (_LIBRARY, b"")]
+    parts = [*[(_OBJECT, obj) for obj in objects],
+             *[(_LIBRARY, library.name.encode()) for library in needs], (_LIBRARY, b"")]
     elements = (_Element * len(parts))(*[
         _Element(kind, value, len(value)) for kind, value in parts])
     given = _symbols(symbols or {})

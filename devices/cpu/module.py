@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from weft.compiler.kernel.ir import Check, Kernel, Library, Program, Step
 from weft.compiler.lazy_dataclass import dataclass
@@ -18,6 +18,7 @@ __all__ = ["Module", "build_module"]
 MAIN = "main"
 CONSTANTS = "constants"
 STACK_ARENA = 4096         # temporaries up to this size live on the stack
+LARGE_TEXT = 40_000        # characters of kernels from which two threads write the machine code
 STEP = 256                 # a status is STEP * step + the number of the step's check, from 1
 
 
@@ -28,12 +29,13 @@ class Module:
     `buffers` are the addresses of the program's parameters, then its results; `sizes` the values
     of its symbols. The pointers to constants are read from the variable `constants`, in the order
     of `constants` here. A status other than 0 names a failed check; its index stands in the
-    variable `bad_index`.
+    variable `bad_index`. `parts` are modules that together define the same, for several threads.
     """
 
     text: str
     constants: tuple[str, ...]
     checks: Mapping[int, Check]
+    parts: tuple[str, ...]
 
 
 def emit_kernel(kernel: Kernel | Library, name: str, target: Target) -> KernelCode:
@@ -64,20 +66,51 @@ def build_module(program: Program, target: Target) -> Module:
         if step.kernel.key not in codes:
             codes[step.kernel.key] = emit_kernel(step.kernel, step.name, target)
     main = _Main(program, codes, target)
-    text = main.text()
-    declares = set(main.e.declares).union(*(c.declares for c in codes.values()))
-    helpers = {n: t for c in codes.values() for n, t in c.helpers.items()}
+    body = main.text()
+    constants = tuple(b.name for b in program.buffers if b.kind == "constant")
+    head = (f"@{CONSTANTS} = global [{max(1, len(constants))} x ptr] zeroinitializer\n"
+            "@bad_index = global i64 0\n")
+    every = list(codes.values())
+    text = _text(target, every, main.e.declares, head, body)
+    parts = [text]
+    if len(text) > LARGE_TEXT and target.threads > 1:
+        first, second = _halves(every, len(body))
+        called = {f"declare void @{p.symbol}(ptr, i64, i64)" for c in second for p in c.phases}
+        parts = [_text(target, first, main.e.declares | called, head, body),
+                 *([_exported(_text(target, second), second)] if second else [])]
+    return Module(text, constants, main.checks, tuple(parts))
+
+
+def _text(target: Target, codes: Sequence[KernelCode], declares: Iterable[str] = (),
+          head: str = "", body: str = "") -> str:
+    """A module of these kernels, between other definitions."""
+    helpers = {n: t for c in codes for n, t in c.helpers.items()}
     defined = {line.split("@", 1)[1].split("(", 1)[0] for t in helpers.values()
                for line in t.splitlines() if line.startswith("define")}
-    by_name = {d.split("@", 1)[1].split("(", 1)[0]: d for d in sorted(declares)}
-    declares = {d for name, d in by_name.items() if name not in defined}
-    constants = tuple(b.name for b in program.buffers if b.kind == "constant")
-    parts = [f"target triple = \"{target.triple}\"" if target.triple else "",
-             f"@{CONSTANTS} = global [{max(1, len(constants))} x ptr] zeroinitializer",
-             "@bad_index = global i64 0",
-             *sorted(declares), *helpers.values(), *(c.text for c in codes.values()), text,
-             "!0 = !{i32 1}"]
-    return Module("\n".join(p for p in parts if p) + "\n", constants, main.checks)
+    every = {*declares}.union(*(c.declares for c in codes))
+    by_name = {d.split("@", 1)[1].split("(", 1)[0]: d for d in sorted(every)}
+    lines = [f"target triple = \"{target.triple}\"" if target.triple else "", head,
+             *sorted({d for name, d in by_name.items() if name not in defined}),
+             *helpers.values(), *(c.text for c in codes), body, "!0 = !{i32 1}"]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _halves(codes: Sequence[KernelCode], size: int) -> tuple[list[KernelCode], list[KernelCode]]:
+    """The kernels in two groups about equally long; the first has so many characters already."""
+    groups: tuple[list[KernelCode], list[KernelCode]] = ([], [])
+    sizes = [size, 0]
+    for code in sorted(codes, key=lambda c: -len(c.text)):
+        shorter = sizes.index(min(sizes))
+        groups[shorter].append(code)
+        sizes[shorter] += len(code.text)
+    return groups
+
+
+def _exported(text: str, codes: Sequence[KernelCode]) -> str:
+    """The text with the functions of the phases visible to other modules."""
+    for symbol in {p.symbol for c in codes for p in c.phases}:
+        text = text.replace(f"define internal void @{symbol}(", f"define void @{symbol}(")
+    return text
 
 
 class _Main:

@@ -120,7 +120,7 @@ def _start(cache: ObjectCache | None, threads: int) -> Library:
     target = host_processor()
     ir = platform_ir(target.triple) + pool_ir(target.triple) + alloc_ir() + support_ir()
     known = {**python_api.symbols(), **numpy_sorts.symbols()}
-    library = link(assemble(ir, target, cache, level=0), symbols=known).keep()
+    library = link([assemble(ir, target, cache, level=0)], symbols=known).keep()
 
     def call(name: str, *args: int) -> None:
         ctypes.PYFUNCTYPE(*_SIGNATURES[name])(library.address(name))(*args)

@@ -5,9 +5,10 @@ caller nothing where there is a second core. Nobody needs to know: whoever uses 
 waits for the rest, or does it himself; what fails here fails again there, and is reported there.
 
 Coming back from each call that runs outside the GIL takes up to 5 ms while the caller computes, so
-there are few of these. The threads import nothing, so they cannot wait for a module that another thread is importing. They
-are not daemons: a process that ends meanwhile lets them end first, as LLVM must not be running when
-it is torn down. A fork waits for them too, for the child would find their locks taken for ever.
+there are few of these. The threads import nothing, so they cannot wait for a module that another
+thread is importing. They are not daemons: a process that ends meanwhile lets them end first, as
+LLVM must not be running when it is torn down. A fork waits for them too, for the child would find
+their locks taken for ever.
 """
 
 from __future__ import annotations
