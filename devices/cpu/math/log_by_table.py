@@ -8,10 +8,10 @@ and r is 0; below 0 m is NaN.
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.math.lookup import exponent, lookup, mantissa
-from weft.devices.cpu.math.tools import bits, format_of, horner
+from weft.devices.cpu.math.lookup import exponent, lookup, mantissa, scale_by
+from weft.devices.cpu.math.tools import bits, copysign, format_of, horner
 
-__all__ = ["FACTOR", "log_by_table", "reduce_log"]
+__all__ = ["FACTOR", "log1p_by_table", "log_by_table", "reduce_log"]
 
 # The factors, by the highest four bits of the mantissa of m, and -log of each to three bases.
 FACTOR = tuple(k / 32 for k in (32, 29, 28, 26, 25, 24, 23, 22, 42, 40, 38, 38, 36, 34, 34, 32))
@@ -47,6 +47,15 @@ SERIES = {
                        0.06204238936108346, -0.05430093613454844, 0.04823041613332086,
                        -0.03890434324222936),
 }
+# Factors for log1p of float32, of 24 bits (r need not be exact there), of which -log is nearly
+# k 2^-16; and the logarithm of 2 as a short number and the rest.
+FACTOR_1P = (1.0, 0.9307239055633545, 0.8628961443901062, 0.8212983012199402, 0.7794308662414551,
+             0.7459316253662109, 0.7108720541000366, 0.6792613863945007, 1.303410291671753,
+             1.2577115297317505, 1.2099723815917969, 1.1621285676956177, 1.1219309568405151,
+             1.086948275566101, 1.0359870195388794, 1.0)
+LOG_1P = tuple(k * 2.0 ** -16 for k in (0, 4705, 9664, 12902, 16331, 19210, 22365, 25346, -17366,
+                                        -15027, -12491, -9847, -7540, -5464, -2317, 0))
+LN2_1P = (0.693145751953125, 1.428606765330187e-06)
 # The logarithm of 2 in parts, of which the last comes first: in one, where its rounding is small.
 TWO = {("log", "f32"): (0.6931471805599453,), ("log", "f64"): (0.6931471805599453,),
        ("log2", "f32"): (1.0,), ("log2", "f64"): (1.0,),
@@ -69,3 +78,25 @@ def log_by_table(e: Emitter, x: Val, base: str) -> Val:
     for part in TWO[base, x.dtype]:
         whole = e.fma(k, part, whole) if part != 1.0 else k + whole
     return e.fma(r, horner(e, r, SERIES[base, x.dtype]), whole)
+
+
+def log1p_by_table(e: Emitter, x: Val, rest: Val | None) -> Val:
+    """log(1 + x + rest) of float32, k and the factor being taken from 1 + x rounded.
+
+    With a rest, -0 gives 0.
+    """
+    u = x + 1.0
+    m = mantissa(e, u)
+    minus = exponent(e, m) - exponent(e, u)
+    s = scale_by(e, e.like(x, 1.0), minus)
+    f = e.fma(x, s, s - 1.0)
+    index = bits(e, m) >> (format_of(x).mantissa - 4)
+    factor = lookup(e, index, FACTOR_1P)
+    r = e.fma(f, factor, factor - 1.0)
+    whole = e.fma(minus, -LN2_1P[0], lookup(e, index, LOG_1P))       # exact
+    low = minus * -LN2_1P[1]
+    if rest is not None:
+        low = e.fma(rest * s, factor, low)                          # 1 / (1 + x) is nearly s factor
+    y = e.fma(r, horner(e, r, SERIES["log", x.dtype]), low) + whole
+    y = e.select(e.unordered(f, f), whole, y)                       # infinite k makes f NaN
+    return copysign(e, y, x) if rest is None else y
