@@ -8,6 +8,7 @@ exponent bits. `fit.py` fitted the polynomials.
 from __future__ import annotations
 
 from weft.devices.cpu.emit import Emitter, Val
+from weft.devices.cpu.math.lookup import has_avx512, scale_by
 from weft.devices.cpu.math.tools import (
     absolute,
     at_least,
@@ -59,8 +60,11 @@ def scaled(e: Emitter, y: Val, z: Val, positive: Val) -> Val:
     """y 2^n, overflowing and underflowing gradually; z holds n + 2 bias, `positive` says n > 0.
 
     y is multiplied by 2^n / c and then by c, which is 2^64 (in f32) or its inverse by the sign of
-    n: the first product is always normal and exact, the second rounds where it must.
+    n: the first product is always normal and exact, the second rounds where it must. AVX-512 has
+    an instruction for it.
     """
+    if has_avx512(e):
+        return _scaled_at_once(e, y, z)
     half = 2.0 ** (format_of(y).bias // 2 + 1)
     c = e.select(positive, e.like(y, half), 1 / half)
     return y * _over(e, z, c) * c
@@ -68,8 +72,16 @@ def scaled(e: Emitter, y: Val, z: Val, positive: Val) -> Val:
 
 def scaled_down(e: Emitter, y: Val, z: Val) -> Val:
     """`scaled` for n <= 0."""
+    if has_avx512(e):
+        return _scaled_at_once(e, y, z)
     c = e.like(y, 2.0 ** -(format_of(y).bias // 2 + 1))
     return y * _over(e, z, c) * c
+
+
+def _scaled_at_once(e: Emitter, y: Val, z: Val) -> Val:
+    """y 2^n, z holding n + 2 bias."""
+    fmt = format_of(z)
+    return scale_by(e, y, z - (fmt.shifter + 2.0 * fmt.bias))
 
 
 def _over(e: Emitter, z: Val, c: Val) -> Val:
