@@ -19,7 +19,7 @@ from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import DTYPES
 
-__all__ = ["split_pieces"]
+__all__ = ["one_piece", "plain", "split_pieces"]
 
 MOST_PIECES = 6
 LEAST_ELEMENTS = 1 << 14    # in a small kernel the cases cost less than more kernels do
@@ -34,7 +34,7 @@ def split_pieces(program: Program) -> Program:
 
 def _pieces(step: Step) -> list[Step]:
     k = step.kernel
-    if not isinstance(k, Kernel) or not _plain(k):
+    if not isinstance(k, Kernel) or not plain(k):
         return [step]
     cut = _best_cut(k)
     if cut is None:
@@ -45,10 +45,10 @@ def _pieces(step: Step) -> list[Step]:
                     buffers=tuple(b for b, (n, _) in zip(step.buffers, k.buffers)
                                   if n in piece.types))
             for i, (lo, hi) in enumerate(pairwise(at))
-            for piece in (_piece(k, axis, lo, hi),)]
+            for piece in (one_piece(k, axis, lo, hi),)]
 
 
-def _plain(k: Kernel) -> bool:
+def plain(k: Kernel) -> bool:
     """Whether the kernel is elementwise, large, and of known size."""
     return (len(k.stages) == 1 and not k.stages[0].axes and not k.stages[0].reduces
             and not k.stages[0].checks and isinstance(k.rows, int) and k.rows >= LEAST_ELEMENTS
@@ -84,7 +84,7 @@ def _edge(e: Expr) -> tuple[Axis, int] | None:
     return (atom, -ix.const) if c == 1 else (atom, ix.const + 1) if c == -1 else None
 
 
-def _piece(k: Kernel, axis: Axis, lo: int, hi: int) -> Kernel:
+def one_piece(k: Kernel, axis: Axis, lo: int, hi: int) -> Kernel:
     """The kernel for lo <= axis < hi alone."""
     part = Axis(axis.name, hi - lo)
     moved = Substitution(lambda a: as_index(part) + lo if a == axis else None)

@@ -20,6 +20,7 @@ from weft.devices.cpu.accumulate import Accumulator, accumulator, compensated, t
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
+from weft.devices.cpu.interleave import side_by_side
 from weft.devices.cpu.schedule import Schedule, schedule
 from weft.devices.cpu.sweep import Sweep
 
@@ -419,7 +420,13 @@ class _Loops:
     def _turn(self, stage: Stage, mask: Val | None) -> None:
         for number, c in enumerate(stage.checks):
             self._check(c, self.ev.real(c.value), mask, number)
-        for w in stage.stores:
+        v = self.ev.vector if mask is None and self.ev.lanes > 1 else None
+        for group in side_by_side(stage.stores, v) if v else [[w] for w in stage.stores]:
+            if len(group) > 1:
+                self.ev.store_interleaved(group[0].buffer, group[0].index[0],
+                                          [self.ev.value(w.value) for w in group])
+                continue
+            (w,) = group
             streamed = self.plan.stream and mask is None and self.ev.lanes == self.plan.lanes
             self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask, streamed)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from weft.compiler.errors import IndexOutOfBoundsError, ValueRangeError, WeftError
 from weft.compiler.ir import Graph
+from weft.compiler.kernel.columns import split_columns
 from weft.compiler.kernel.ir import Program, Step
 from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
@@ -51,7 +52,8 @@ class CpuDevice:
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:
         """The program of kernels for an optimised graph."""
-        program = split_pieces(split_reductions(build_program(graph, target), target))
+        program = split_reductions(build_program(graph, target), target)
+        program = split_pieces(split_columns(program))
         return CpuLowered(graph, program, target)
 
 

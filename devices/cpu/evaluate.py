@@ -15,6 +15,7 @@ from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index, Quotient, Remainder, Value
 from weft.compiler.types import DTYPES, Dim, DType, Size, TensorType
 from weft.devices.cpu.emit import Emitter, Val, llvm_type
+from weft.devices.cpu.interleave import interleaved, picked
 from weft.devices.cpu.lower import (
     Scalar,
     Typed,
@@ -368,9 +369,9 @@ class Evaluator:
                    for start in starts]
         which = [max(k for k, start in enumerate(starts) if a >= start) for a in at]
         if parts == 1:
-            return load_value(e, _picked(e, vectors, which, [a - starts[w] for a, w in
+            return load_value(e, picked(e, vectors, which, [a - starts[w] for a, w in
                                                              zip(at, which)]), dtype)
-        return Cx(*(_picked(e, vectors, which, [2 * (a - starts[w]) + k for a, w in
+        return Cx(*(picked(e, vectors, which, [2 * (a - starts[w]) + k for a, w in
                                                 zip(at, which)]) for k in (0, 1)))
 
     def _addresses(self, buffer: str, index: Index, element: str, scale: int = 1,
@@ -432,6 +433,18 @@ class Evaluator:
             return
         self._scatter(buffer, index, value, dtype, mask)
 
+    def store_interleaved(self, buffer: str, index: Index, values: list[Scalar]) -> None:
+        """Write values that lie side by side in memory, from `index` on, for all lanes."""
+        e, dtype = self.e, self.types[buffer].dtype
+        changing = frozenset((self.vector,)) if self.vector is not None else frozenset()
+        address, rest = self.base(buffer, index, changing)
+        address = e.gep(address, self._first(rest), _element(dtype))
+        parts: list[Val] = []
+        for v in (self.splat(v, self.lanes) for v in values):
+            parts += [v.re, v.im] if isinstance(v, Cx) else [store_value(e, v, dtype)]
+        for k, part in enumerate(interleaved(e, parts)):
+            e.store(part, e.gep(address, k * self.lanes, part.dtype))
+
     def _put(self, address: Val, value: Scalar, dtype: DType, lanes: int, mask: Val | None,
              nontemporal: bool) -> None:
         e = self.e
@@ -466,23 +479,6 @@ class Evaluator:
         e.declares.add(f"declare void @{name}({t}, {p}, <{n} x i1>)")
         e.write(f"call void @{name}({t} {value.ref}, {p} align {max(1, _BYTES[value.dtype])} "
                 f"{addresses.ref}, {m.type} {m.ref})")
-
-
-def _picked(e: Emitter, vectors: list[Val], which: list[int], at: list[int]) -> Val:
-    """Element `at[lane]` of vector `which[lane]` in each lane."""
-    used = sorted(set(which))
-    if len(used) == 1:
-        return e.shuffle(vectors[used[0]], None, at)
-    wide, lanes = vectors[0].lanes, len(at)
-    out = e.shuffle(vectors[used[0]], vectors[used[1]],
-                    [a + wide * (w == used[1]) if w in used[:2] else 0
-                     for a, w in zip(at, which)])
-    for v in used[2:]:
-        part = vectors[v] if wide == lanes else e.shuffle(
-            vectors[v], None, [a if w == v else 0 for a, w in zip(at, which)])
-        out = e.shuffle(out, part, [lanes + (a if wide == lanes else lane) if w == v else lane
-                                    for lane, (a, w) in enumerate(zip(at, which))])
-    return out
 
 
 _BYTES = {"bool": 1, "f16": 2, "bf16": 2, "f32": 4, "f64": 8,

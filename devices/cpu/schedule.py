@@ -104,7 +104,10 @@ def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
     wide = 4 if wide == 2 else wide                     # 16-bit floats are computed in float32
     base = target.lanes(wide)
     cost = sum(map(expr_cost, exprs))
-    gathers = any(_jumps(e, kernel, across) for e in exprs if e.kind == "load")
+    gathers = any(_jumps(e, kernel, across) for e in exprs if e.kind == "load") \
+        or (across and bool(kernel.axes) and any(
+            w.index[0].coefficient(kernel.axes[-1]) not in (0, 1) for s in kernel.stages
+            for w in s.stores))
     unroll = 1 if cost > 40 or gathers else 2 if cost > 14 else 4
     if target.registers <= 16:
         unroll = min(unroll, 2)
