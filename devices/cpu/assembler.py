@@ -19,7 +19,7 @@ from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 from weft.devices.cpu.llvm import call, message
 
-__all__ = ["ObjectCache", "assemble", "assemble_all", "assembly_text", "target_machine"]
+__all__ = ["ObjectCache", "assemble", "assemble_all", "assembly_text", "prepare", "target_machine"]
 
 
 class ObjectCache(Protocol):
@@ -73,6 +73,12 @@ def assemble_all(modules: Sequence[str], target: Target, cache: ObjectCache | No
         if isinstance(found, BaseException):
             raise found
     return [found for _, found in sorted(made.items()) if isinstance(found, bytes)]
+
+
+def prepare(target: Target, level: int = 2) -> None:
+    """Load LLVM and have a target machine ready."""
+    with _machines.borrow(target, level):
+        pass
 
 
 def assembly_text(ir: str, target: Target, level: int = 2) -> str:

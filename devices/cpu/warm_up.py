@@ -18,7 +18,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from weft.devices.cpu.assembler import ObjectCache, assemble
+from weft.devices.cpu.assembler import ObjectCache, assemble, prepare
 from weft.devices.cpu.host import host_processor, host_threads
 
 __all__ = ["begin", "continue_with"]
@@ -33,7 +33,7 @@ _threads: list[threading.Thread] = []
 def begin() -> None:
     """Load and set up LLVM. Does nothing when called again."""
     if not _threads:
-        _start(lambda: assemble(_SMALL, host_processor()), 0)
+        _start(lambda: prepare(host_processor()), 0)
 
 
 def continue_with(ensure: Callable[[ObjectCache | None, int], object],
@@ -42,7 +42,13 @@ def continue_with(ensure: Callable[[ObjectCache | None, int], object],
     if len(_threads) < 2:
         begin()
         threads = host_threads()    # reads files, for which the other thread would wait here
-        _start(lambda: ensure(cache, threads), 1)
+
+        def work() -> None:
+            ensure(cache, threads)
+            if cache is None:       # else there may be nothing to generate
+                assemble(_SMALL, host_processor())
+
+        _start(work, 1)
 
 
 def _start(work: Callable[[], object], place: int) -> None:
