@@ -16,6 +16,7 @@ __all__ = ["Schedule", "schedule"]
 
 PARALLEL_NS = 20_000.0      # work below this stays on the calling thread
 GRAIN_NS = 8_000.0          # least work handed to a thread at a time
+LONG_ROW = 1 << 16          # columns from which a sweep takes more of them at a time
 STREAM_CACHES = 2           # results from so many times the last cache on are written past it
 
 
@@ -206,6 +207,8 @@ def _sweep_block(kernel: Kernel, lanes: int) -> int:
     for a in kernel.axes[:-1]:
         rows *= max(1, _known(a.extent))
     block = 2048 if rows * width >= 4096 else max(256, width // 2)
+    if width >= LONG_ROW and len(kernel.reduces) <= 2:
+        block = 8192        # long runs count for more than the first cache where memory is read
     return max(lanes, min(block, width) // lanes * lanes)
 
 
