@@ -18,7 +18,7 @@ from operator import attrgetter
 from reprlib import recursive_repr
 from threading import RLock
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     from dataclasses import dataclass, replace
@@ -93,7 +93,7 @@ class _Table:
             elif table is not None:
                 self._fields |= {f.name: f for f in dataclasses.fields(base)}
         for name, annotation in inspect.get_annotations(cls).items():
-            if str(annotation).startswith(("ClassVar", "typing.ClassVar")):
+            if _is_class_variable(annotation):
                 continue
             value = vars(cls).get(name, dataclasses.MISSING)
             if isinstance(value, dataclasses.Field):
@@ -115,6 +115,10 @@ class _Table:
             if vars(cls)["__dataclass_fields__"] is self:
                 for name, field in self._own.items():
                     setattr(cls, name, field)
+                # It looks for the meaning of a text in the class's module, which may not have it.
+                cls.__annotations__ = {
+                    name: ClassVar if _is_class_variable(annotation) else annotation
+                    for name, annotation in inspect.get_annotations(cls).items()}
                 # It writes these two for a frozen class, and does not replace any.
                 guards = {n: vars(cls)[n] for n in ("__setattr__", "__delattr__") if self._frozen}
                 for name in guards:
@@ -123,6 +127,10 @@ class _Table:
                 for name, method in guards.items():
                     setattr(cls, name, method)
             return owner.__dataclass_fields__  # type: ignore[attr-defined]
+
+
+def _is_class_variable(annotation: object) -> bool:
+    return str(annotation).startswith(("ClassVar", "typing.ClassVar"))
 
 
 def _init_method(cls: Any, fields: Sequence[_Field]) -> Callable[..., None]:
