@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from weft.compiler.types import Size
 from weft.frontend.numpy.common import Array, as_array, build, lift
 from weft.frontend.numpy.joins import part
 from weft.frontend.numpy.reductions import fold, keep_axes, mean
-from weft.frontend.problems import problem, shape_error
+from weft.frontend.problems import dtype_error, problem, shape_error
 from weft.frontend.table import implements
 from weft.frontend.tracer import Tracer
 
@@ -35,10 +36,21 @@ def _pairs(value: Any, rank: int) -> list[tuple[Any, Any]]:
     return [(low, high) for low, high in array.tolist()]
 
 
+def _width(value: Any) -> Any:
+    """A width as a number (or symbolic size), of which the padded shape is made."""
+    if type(value) is Size:
+        return value
+    if (type(value) is not Tracer and not isinstance(value, (int, np.integer))) or (
+            type(value) is Tracer and value.node.dtype.kind not in ("int", "uint")):
+        raise dtype_error("`pad_width` must be of integral type.",
+                          repair="give whole numbers, such as x.shape[0] // 2")
+    return index(value)
+
+
 @implements(np.pad)
 def _pad(array: Array, pad_width: Any, mode: Any = "constant", **options: Any) -> Tracer:
     x = lift(array)
-    widths = _pairs(pad_width, len(x.node.shape))
+    widths = [(_width(low), _width(high)) for low, high in _pairs(pad_width, len(x.node.shape))]
     if any(w < 0 for pair in widths for w in pair):
         raise shape_error("index can't contain negative values")
     if mode == "constant":
