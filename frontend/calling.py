@@ -62,8 +62,8 @@ def _trace_with_arrays(fn: Callable[..., Any], call: Call, watch: Watch) -> Call
         return _trace(fn, call, watch, [])
     try:
         return _trace(fn, call, watch, arrays)
-    except Exception as error:
-        try:
+    except Exception as error:  # the user's code may raise anything; without hidden parameters
+        try:                    # it may not, and if it does, its first error is the one to show
             traced = _trace(fn, call, watch, [])
         except Exception:
             raise error from None

@@ -121,7 +121,6 @@ class Kernel:
 
     `buffers` maps the names used in loads and stores to types, in the order in which the kernel
     takes them; `scratch` are row-sized buffers of its own. `outputs` are the buffers written.
-    `contraction` marks a reduction of products, for which matrix-product schedules exist.
     """
 
     axes: tuple[Axis, ...]

@@ -166,10 +166,6 @@ def _checked_to_i64(e: Emitter, x: Val) -> Val:
 
 # ---- real arithmetic
 
-def _divide(e: Emitter, a: Val, b: Val) -> Val:
-    return a / b
-
-
 def _maximum(e: Emitter, a: Val, b: Val) -> Val:
     keep = a >= b
     return e.select(keep | e.unordered(a, a) if a.is_float else keep, a, b)
@@ -239,21 +235,11 @@ def _popcnt(e: Emitter, x: Val) -> Val:
     return e.convert(e.intrinsic("ctpop", _abs(e, x)), "u8")
 
 
-def _lcm(e: Emitter, a: Val, b: Val) -> Val:
-    gcd = MATH["gcd"](e, a, b)
-    zero = gcd.eq(0)
-    return e.select(zero, 0, _abs(e, a / e.select(zero, 1, gcd) * b))
-
-
-def _select(e: Emitter, m: Val, a: Val, b: Val) -> Val:
-    return e.select(m, a, b)
-
-
 REAL: dict[str, Lowering] = {
     "add": lambda e, a, b: a | b if a.dtype == "i1" else a + b,
     "sub": lambda e, a, b: a - b,
     "mul": lambda e, a, b: a & b if a.dtype == "i1" else a * b,
-    "div": _divide,
+    "div": lambda e, a, b: a / b,
     "neg": lambda e, a: -a,
     "conj": lambda e, a: a,
     "not": lambda e, a: ~a,
@@ -271,7 +257,7 @@ REAL: dict[str, Lowering] = {
     "sqrt": _intrinsic("sqrt"), "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"),
     "trunc": _intrinsic("trunc"), "rint": _rint, "signbit": _signbit,
     "is_nan": lambda e, a: e.unordered(a, a), "is_inf": _is_inf, "is_finite": _is_finite,
-    "popcnt": _popcnt, "lcm": _lcm, "select": _select,
+    "popcnt": _popcnt, "select": lambda e, m, a, b: e.select(m, a, b),
     **MATH,
 }
 

@@ -29,13 +29,13 @@ def _mul(e: Emitter, a: Cx, b: Cx) -> Cx:
     return Cx(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re)
 
 
-def _abs2(e: Emitter, x: Val) -> Val:
+def _size(e: Emitter, x: Val) -> Val:
     return e.intrinsic("fabs", x)
 
 
 def _div(e: Emitter, a: Cx, b: Cx) -> Cx:
     """Smith's algorithm, as NumPy divides: scale by the larger part of the divisor."""
-    re_larger = _abs2(e, b.re) >= _abs2(e, b.im)
+    re_larger = _size(e, b.re) >= _size(e, b.im)
     big, small = e.select(re_larger, b.re, b.im), e.select(re_larger, b.im, b.re)
     zero = big.eq(0.0) & small.eq(0.0)
     rat = small / big
@@ -43,7 +43,7 @@ def _div(e: Emitter, a: Cx, b: Cx) -> Cx:
     x, y = e.select(re_larger, a.re, a.im), e.select(re_larger, a.im, a.re)
     re = (x + y * rat) * scale
     im = e.select(re_larger, y - x * rat, x * rat - y) * scale
-    d = _abs2(e, b.re)
+    d = _size(e, b.re)
     return Cx(e.select(zero, a.re / d, re), e.select(zero, a.im / d, im))
 
 
@@ -161,7 +161,7 @@ def _sign(e: Emitter, x: Cx) -> Cx:
     """x / |x|, 0 for 0, as NumPy 2 defines it; infinite parts by their signs."""
     size = MATH["hypot"](e, x.re, x.im)
     zero = x.re.eq(0.0) & x.im.eq(0.0)
-    inf_re, inf_im = _abs2(e, x.re).eq(float("inf")), _abs2(e, x.im).eq(float("inf"))
+    inf_re, inf_im = _size(e, x.re).eq(float("inf")), _size(e, x.im).eq(float("inf"))
     any_inf, both = inf_re | inf_im, inf_re & inf_im
     re = e.select(any_inf, e.select(inf_re, _unit(e, x.re), e.like(x.re, 0.0)), x.re / size)
     im = e.select(any_inf, e.select(inf_im, _unit(e, x.im), e.like(x.im, 0.0)), x.im / size)
@@ -187,8 +187,8 @@ _PLAIN: dict[str, Callable[..., Any]] = {
     "eq": lambda e, a, b: a.re.eq(b.re) & a.im.eq(b.im),
     "ne": lambda e, a, b: a.re.ne(b.re) | a.im.ne(b.im),
     "is_nan": _nan,
-    "is_inf": lambda e, a: _abs2(e, a.re).eq(float("inf")) | _abs2(e, a.im).eq(float("inf")),
-    "is_finite": lambda e, a: (_abs2(e, a.re) < float("inf")) & (_abs2(e, a.im) < float("inf")),
+    "is_inf": lambda e, a: _size(e, a.re).eq(float("inf")) | _size(e, a.im).eq(float("inf")),
+    "is_finite": lambda e, a: (_size(e, a.re) < float("inf")) & (_size(e, a.im) < float("inf")),
 }
 
 COMPLEX: dict[str, Callable[..., Any]] = {
