@@ -8,7 +8,7 @@ the kind; see the modules beside this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from weft.compiler.errors import WeftError
@@ -33,6 +33,9 @@ KINDS = {
     "indexing": "elements picked by computed indices",
     "sort": "elements ordered along an axis",
     "structure": "packs and unpacks several results",
+    "control": "graphs applied to operands: branches and loops",
+    "factorization": "matrices taken apart, and systems solved, by LAPACK",
+    "transform": "discrete Fourier transforms along axes",
 }
 
 
@@ -45,6 +48,22 @@ class Op:
     node)` writes it in other ops, for targets without a lowering; `cost` is in floating-point
     operations for each result element (each input element for reductions); `samples()` yields
     ``(arrays, attrs)`` cases and `errors` pairs ``(types, attrs)`` with the message that is due.
+
+    How it is differentiated and batched; each kind supplies what follows from it
+    (`weft.compiler.transforms` has the defaults and says how the rules are called):
+
+    - `partials`: for elementwise ops, the derivative by each operand, as formulas over the operands
+      ``x``, ``y``, ``z`` and the result ``out``: ``("cos(x)",)`` for sine.
+    - `linear`: ``"jointly"`` if the result is linear in all float operands together (add,
+      concatenate), ``"each"`` if in each of them alone (mul, dot_general). Tangents of linear ops
+      are the op applied to the tangents.
+    - `jvp(b, node, tangents)`: the tangent of `node`, whose inputs have these tangents; None stands
+      for zero, in and out. For a node of several results, a list of tangents.
+    - `transpose(b, node, cotangent, wanted)`: for linear ops, the cotangents of the operands in
+      `wanted` (a set of positions), as a list with None for the others and for zeros. For a node of
+      several results the cotangent is a list.
+    - `batch(b, node, inputs, batched)`: the op on `inputs`, of which those where `batched` is true
+      have a new first axis, all of one size; the result has it too (every element of a tuple).
     """
 
     name: str
@@ -58,6 +77,11 @@ class Op:
     decompose: Callable[[Builder, Node], Node] | None = None
     samples: Callable[[], list[tuple[tuple[Any, ...], dict[str, Any]]]] | None = None
     errors: tuple[tuple[tuple[Any, ...], dict[str, Any], str], ...] = ()
+    partials: tuple[str, ...] | None = None
+    linear: str = ""
+    jvp: Callable[[Builder, Node, Sequence[Any]], Any] | None = None
+    transpose: Callable[[Builder, Node, Any, Set[int]], list[Any]] | None = None
+    batch: Callable[[Builder, Node, Sequence[Node], Sequence[bool]], Node] | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
