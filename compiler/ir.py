@@ -28,6 +28,7 @@ class Node:
     """
 
     __slots__ = ("__weakref__", "attrs", "inputs", "name", "op", "origin", "type")
+    inputs: tuple[Node, ...]
 
     def __init__(self, op: Op | None, inputs: tuple[Node, ...], attrs: Mapping[str, Any],
                  type: Type, origin: Origin | None = None, name: str = "") -> None:

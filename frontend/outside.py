@@ -59,6 +59,9 @@ class Outside:
         if id(plain) not in self._copies:
             self._remember(plain, self._function(plain))
         copy = self._copies[id(plain)]
+        again = getattr(fn, "rewrapped", None)
+        if again is not None:            # a transform of the function, not the function itself
+            return again(copy)
         return MethodType(copy, fn.__self__) if isinstance(fn, MethodType) else copy
 
     def value(self, value: Any) -> Any:

@@ -75,7 +75,7 @@ class Trace:
     """The state of one tracing run; tracers belong to exactly one."""
 
     def __init__(self, name: str) -> None:
-        self.builder = Builder(name)
+        self.builder = self.root = Builder(name)    # `subtrace` puts other builders in its place
         self.open = True
         self.busy = False              # inside an implementation: the origin is set already
         self.captures: list[Capture] = []
@@ -176,8 +176,7 @@ class Trace:
         found = self._by_id.get(id(array))
         if found is None or found.print != fingerprint(array):
             type = TensorType(array.shape, element_type(array))
-            found = Capture(array, self.builder.param("captured", type),
-                            self.builder.origin)
+            found = Capture(array, self.root.param("captured", type), self.builder.origin)
             self.captures.append(found)
             self._by_id[id(array)] = found
         return found.node

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from weft.frontend.jit import jit
     from weft.frontend.pytree import register_pytree
     from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
+    from weft.frontend.transforms.derivatives import grad, jvp, linearize, value_and_grad, vjp
 
-__all__ = ["__version__", "errors", "explain", "get_num_threads", "jit", "list_devices", "numpy",
-           "register_pytree", "set_num_threads"]
+__all__ = ["__version__", "errors", "explain", "get_num_threads", "grad", "jit", "jvp",
+           "linearize", "list_devices", "numpy", "register_pytree", "set_num_threads",
+           "value_and_grad", "vjp"]
 
 __version__ = "0.1.0"
 
@@ -29,6 +31,11 @@ if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
     __path__.append(_root)
 
 _HOMES = {
+    "grad": "weft.frontend.transforms.derivatives",
+    "jvp": "weft.frontend.transforms.derivatives",
+    "linearize": "weft.frontend.transforms.derivatives",
+    "value_and_grad": "weft.frontend.transforms.derivatives",
+    "vjp": "weft.frontend.transforms.derivatives",
     "explain": "weft.frontend.explain",
     "get_num_threads": "weft.frontend.settings",
     "jit": "weft.frontend.jit",

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.errors import DTypeError, ShapeError
+from weft.compiler.ops.derivatives import TRANSPOSES, abs_jvp, sign_jvp
 from weft.compiler.ops.registry import Attrs, Op, register
 from weft.compiler.types import DTYPES, DType, Shape, TensorType, dtype_of, shape_text
 
@@ -83,10 +84,11 @@ def _ufunc(path: str) -> Callable[..., Any]:
 
 
 def _elementwise(name: str, arity: int, letters: str, doc: str, result: Result = _same,
-                 ref: str | Callable[..., Any] | None = None, cost: float = 1.0) -> Op:
+                 ref: str | Callable[..., Any] | None = None, cost: float = 1.0,
+                 **rules: Any) -> Op:
     reference = ref if callable(ref) else _ufunc(ref or name)
     return register(Op(name, "elementwise", arity, doc, _rule(name, arity, letters, result),
-                       reference, cost=cost))
+                       reference, cost=cost, transpose=TRANSPOSES.get(name), **rules))
 
 
 def _special(name: str) -> Callable[..., Any]:
@@ -112,47 +114,59 @@ def _typed(fn: Callable[..., Any]) -> Callable[..., Any]:
     return lambda xp, *a: xp.asarray(fn(xp, *a)).astype(a[0].dtype, copy=False)
 
 
-# ---- unary
-for _name, _letters, _ref, _cost, _doc in (
-    ("neg", "ifc", "negative", 1, "-x; integers wrap"),
-    ("sign", "ifc", None, 2, "-1, 0 or 1; NaN stays NaN; x/|x| for complex"),
-    ("floor", "f", None, 1, "largest integer not above x"),
-    ("ceil", "f", None, 1, "smallest integer not below x"),
-    ("trunc", "f", None, 1, "x without its fraction"),
-    ("rint", "f", None, 1, "nearest integer, halves to even"),
-    ("sqrt", "fc", None, 4, "square root, correctly rounded"),
-    ("cbrt", "f", None, 20, "real cube root"),
-    ("exp", "fc", None, 12, "e**x"),
-    ("exp2", "fc", None, 12, "2**x"),
-    ("expm1", "fc", None, 18, "e**x - 1, exact near 0"),
-    ("log", "fc", None, 15, "natural logarithm"),
-    ("log2", "fc", None, 15, "logarithm to base 2"),
-    ("log10", "fc", None, 15, "logarithm to base 10"),
-    ("log1p", "fc", None, 20, "log(1 + x), exact near 0"),
-    ("sin", "fc", None, 20, "sine of radians"),
-    ("cos", "fc", None, 20, "cosine of radians"),
-    ("tan", "fc", None, 25, "tangent of radians"),
-    ("asin", "fc", "arcsin", 25, "inverse sine"),
-    ("acos", "fc", "arccos", 25, "inverse cosine"),
-    ("atan", "fc", "arctan", 20, "inverse tangent"),
-    ("sinh", "fc", None, 25, "hyperbolic sine"),
-    ("cosh", "fc", None, 20, "hyperbolic cosine"),
-    ("tanh", "fc", None, 18, "hyperbolic tangent"),
-    ("asinh", "fc", "arcsinh", 30, "inverse hyperbolic sine"),
-    ("acosh", "fc", "arccosh", 30, "inverse hyperbolic cosine"),
-    ("atanh", "fc", "arctanh", 30, "inverse hyperbolic tangent"),
-    ("erf", "f", _special("erf"), 25, "error function, 2/sqrt(pi) * integral of exp(-t*t)"),
-    ("erfc", "f", _special("erfc"), 35, "1 - erf(x), exact for large x"),
-    ("logistic", "f", _logistic, 15, "1 / (1 + exp(-x))"),
-    ("spacing", "f", None, 4, "distance to the next larger magnitude"),
-    ("conj", "fc", "conjugate", 1, "complex conjugate"),
-    ("not", "bi", "invert", 1, "bitwise complement; logical for bool"),
-):
-    _elementwise(_name, 1, _letters, _doc, ref=_ref, cost=_cost)
+# the derivative of what picks one of two operands; halves where they are equal
+_EXTREME = ("select(x == y, 0.5, select(out == x, 1, 0))",
+            "select(x == y, 0.5, select(out == y, 1, 0))")
 
-_elementwise("abs", 1, "bifc", "magnitude; real for complex", _real, "absolute")
-_elementwise("real", 1, "c", "real part", _real, lambda xp, x: xp.real(x).copy())
-_elementwise("imag", 1, "c", "imaginary part", _real, lambda xp, x: xp.imag(x).copy())
+
+# ---- unary
+_partials: tuple[str, ...] | None
+for _name, _letters, _ref, _cost, _doc, _partials in (
+    ("neg", "ifc", "negative", 1, "-x; integers wrap", ("-1",)),
+    ("floor", "f", None, 1, "largest integer not above x", ("0",)),
+    ("ceil", "f", None, 1, "smallest integer not below x", ("0",)),
+    ("trunc", "f", None, 1, "x without its fraction", ("0",)),
+    ("rint", "f", None, 1, "nearest integer, halves to even", ("0",)),
+    ("sqrt", "fc", None, 4, "square root, correctly rounded", ("0.5 / out",)),
+    ("cbrt", "f", None, 20, "real cube root", ("1 / (3 * out * out)",)),
+    ("exp", "fc", None, 12, "e**x", ("out",)),
+    ("exp2", "fc", None, 12, "2**x", ("0.6931471805599453 * out",)),
+    ("expm1", "fc", None, 18, "e**x - 1, exact near 0", ("out + 1",)),
+    ("log", "fc", None, 15, "natural logarithm", ("1 / x",)),
+    ("log2", "fc", None, 15, "logarithm to base 2", ("1.4426950408889634 / x",)),
+    ("log10", "fc", None, 15, "logarithm to base 10", ("0.4342944819032518 / x",)),
+    ("log1p", "fc", None, 20, "log(1 + x), exact near 0", ("1 / (1 + x)",)),
+    ("sin", "fc", None, 20, "sine of radians", ("cos(x)",)),
+    ("cos", "fc", None, 20, "cosine of radians", ("-sin(x)",)),
+    ("tan", "fc", None, 25, "tangent of radians", ("1 + out * out",)),
+    ("asin", "fc", "arcsin", 25, "inverse sine", ("1 / sqrt((1 - x) * (1 + x))",)),
+    ("acos", "fc", "arccos", 25, "inverse cosine", ("-1 / sqrt((1 - x) * (1 + x))",)),
+    ("atan", "fc", "arctan", 20, "inverse tangent", ("1 / (1 + x * x)",)),
+    ("sinh", "fc", None, 25, "hyperbolic sine", ("cosh(x)",)),
+    ("cosh", "fc", None, 20, "hyperbolic cosine", ("sinh(x)",)),
+    ("tanh", "fc", None, 18, "hyperbolic tangent", ("1 - out * out",)),
+    ("asinh", "fc", "arcsinh", 30, "inverse hyperbolic sine", ("1 / sqrt(1 + x * x)",)),
+    ("acosh", "fc", "arccosh", 30, "inverse hyperbolic cosine",
+     ("1 / (sqrt(x - 1) * sqrt(x + 1))",)),
+    ("atanh", "fc", "arctanh", 30, "inverse hyperbolic tangent", ("1 / ((1 - x) * (1 + x))",)),
+    ("erf", "f", _special("erf"), 25, "error function, 2/sqrt(pi) * integral of exp(-t*t)",
+     ("1.1283791670955126 * exp(-(x * x))",)),
+    ("erfc", "f", _special("erfc"), 35, "1 - erf(x), exact for large x",
+     ("-(1.1283791670955126 * exp(-(x * x)))",)),
+    ("logistic", "f", _logistic, 15, "1 / (1 + exp(-x))", ("out * (1 - out)",)),
+    ("spacing", "f", None, 4, "distance to the next larger magnitude", ("0",)),
+    ("not", "bi", "invert", 1, "bitwise complement; logical for bool", None),
+):
+    _elementwise(_name, 1, _letters, _doc, ref=_ref, cost=_cost, partials=_partials)
+
+_elementwise("abs", 1, "bifc", "magnitude; real for complex", _real, "absolute", jvp=abs_jvp)
+_elementwise("sign", 1, "ifc", "-1, 0 or 1; NaN stays NaN; x/|x| for complex", cost=2,
+             jvp=sign_jvp)
+_elementwise("conj", 1, "fc", "complex conjugate", ref="conjugate", linear="jointly")
+_elementwise("real", 1, "c", "real part", _real, lambda xp, x: xp.real(x).copy(),
+             linear="jointly")
+_elementwise("imag", 1, "c", "imaginary part", _real, lambda xp, x: xp.imag(x).copy(),
+             linear="jointly")
 _elementwise("is_nan", 1, "fc", "true where NaN", _bool, "isnan")
 _elementwise("is_inf", 1, "fc", "true where infinite", _bool, "isinf")
 _elementwise("is_finite", 1, "fc", "true where neither NaN nor infinite", _bool, "isfinite")
@@ -160,39 +174,46 @@ _elementwise("signbit", 1, "f", "true where the sign bit is set", _bool)
 _elementwise("popcnt", 1, "i", "number of set bits of |x|, as u8", lambda d: DTYPES["u8"],
              "bitwise_count")
 _elementwise("frexp_mantissa", 1, "f", "m of x = m * 2**e, 0.5 <= |m| < 1",
-             ref=lambda xp, x: xp.frexp(x)[0], cost=4)
+             ref=lambda xp, x: xp.frexp(x)[0], cost=4, partials=("out / x",))
 _elementwise("frexp_exponent", 1, "f", "e of x = m * 2**e, as i32", _int32,
              lambda xp, x: xp.frexp(x)[1], cost=4)
 
 # ---- binary
-for _name, _letters, _ref, _cost, _doc in (
-    ("add", "bifc", "add", 1, "x + y; or, for bool; integers wrap"),
-    ("sub", "ifc", "subtract", 1, "x - y; integers wrap"),
-    ("mul", "bifc", "multiply", 1, "x * y; and, for bool; integers wrap"),
-    ("div", "fc", "divide", 4, "x / y"),
-    ("floor_divide", "if", None, 8, "floor(x / y); integers by 0 give 0"),
-    ("remainder", "if", None, 8, "x - floor(x/y)*y, the sign of y; integers by 0 give 0"),
-    ("fmod", "if", None, 8, "x - trunc(x/y)*y, the sign of x; integers by 0 give 0"),
-    ("pow", "ifc", "power", 40, "x ** y; integers wrap"),
-    ("atan2", "f", "arctan2", 30, "angle of the point (y, x): atan2(y, x)"),
-    ("maximum", "bifc", None, 1, "larger of the two; NaN if either is"),
-    ("minimum", "bifc", None, 1, "smaller of the two; NaN if either is"),
-    ("fmax", "bifc", None, 1, "larger of the two, the other if one is NaN"),
-    ("fmin", "bifc", None, 1, "smaller of the two, the other if one is NaN"),
-    ("hypot", "f", None, 12, "sqrt(x*x + y*y) without overflow"),
-    ("logaddexp", "f", None, 35, "log(exp(x) + exp(y))"),
-    ("logaddexp2", "f", None, 35, "log2(2**x + 2**y)"),
-    ("copysign", "f", None, 1, "|x| with the sign of y"),
-    ("nextafter", "f", None, 5, "the next number after x towards y"),
-    ("and", "bi", "bitwise_and", 1, "bitwise and; logical for bool"),
-    ("or", "bi", "bitwise_or", 1, "bitwise or; logical for bool"),
-    ("xor", "bi", "bitwise_xor", 1, "bitwise exclusive or; logical for bool"),
-    ("shift_left", "i", "left_shift", 1, "x * 2**y; 0 for y >= the width"),
-    ("shift_right", "i", "right_shift", 1, "floor(x / 2**y); 0 or -1 for y >= the width"),
-    ("gcd", "i", None, 60, "greatest common divisor, not negative"),
-    ("lcm", "i", None, 70, "least common multiple, not negative"),
+for _name, _letters, _ref, _cost, _doc, _partials in (
+    ("add", "bifc", "add", 1, "x + y; or, for bool; integers wrap", ("1", "1")),
+    ("sub", "ifc", "subtract", 1, "x - y; integers wrap", ("1", "-1")),
+    ("mul", "bifc", "multiply", 1, "x * y; and, for bool; integers wrap", ("y", "x")),
+    ("div", "fc", "divide", 4, "x / y", ("1 / y", "-out / y")),
+    ("floor_divide", "if", None, 8, "floor(x / y); integers by 0 give 0", ("0", "0")),
+    ("remainder", "if", None, 8, "x - floor(x/y)*y, the sign of y; integers by 0 give 0",
+     ("1", "-floor(x / y)")),
+    ("fmod", "if", None, 8, "x - trunc(x/y)*y, the sign of x; integers by 0 give 0",
+     ("1", "-trunc(x / y)")),
+    ("pow", "ifc", "power", 40, "x ** y; integers wrap",
+     ("select(y == 0, 0, y * pow(x, y - 1))", "select(x == 0, 0, log(x) * out)")),
+    ("atan2", "f", "arctan2", 30, "angle of the point (y, x): atan2(y, x)",
+     ("y / (x * x + y * y)", "-x / (x * x + y * y)")),
+    ("maximum", "bifc", None, 1, "larger of the two; NaN if either is", _EXTREME),
+    ("minimum", "bifc", None, 1, "smaller of the two; NaN if either is", _EXTREME),
+    ("fmax", "bifc", None, 1, "larger of the two, the other if one is NaN", _EXTREME),
+    ("fmin", "bifc", None, 1, "smaller of the two, the other if one is NaN", _EXTREME),
+    ("hypot", "f", None, 12, "sqrt(x*x + y*y) without overflow", ("x / out", "y / out")),
+    ("logaddexp", "f", None, 35, "log(exp(x) + exp(y))",
+     ("select(x == y, 0.5, logistic(x - y))", "select(x == y, 0.5, logistic(y - x))")),
+    ("logaddexp2", "f", None, 35, "log2(2**x + 2**y)",
+     ("select(x == y, 0.5, logistic(0.6931471805599453 * (x - y)))",
+      "select(x == y, 0.5, logistic(0.6931471805599453 * (y - x)))")),
+    ("copysign", "f", None, 1, "|x| with the sign of y", ("sign(x) * sign(out)", "0")),
+    ("nextafter", "f", None, 5, "the next number after x towards y", ("1", "0")),
+    ("and", "bi", "bitwise_and", 1, "bitwise and; logical for bool", None),
+    ("or", "bi", "bitwise_or", 1, "bitwise or; logical for bool", None),
+    ("xor", "bi", "bitwise_xor", 1, "bitwise exclusive or; logical for bool", None),
+    ("shift_left", "i", "left_shift", 1, "x * 2**y; 0 for y >= the width", None),
+    ("shift_right", "i", "right_shift", 1, "floor(x / 2**y); 0 or -1 for y >= the width", None),
+    ("gcd", "i", None, 60, "greatest common divisor, not negative", None),
+    ("lcm", "i", None, 70, "least common multiple, not negative", None),
 ):
-    _elementwise(_name, 2, _letters, _doc, ref=_ref, cost=_cost)
+    _elementwise(_name, 2, _letters, _doc, ref=_ref, cost=_cost, partials=_partials)
 
 for _name, _ref, _doc in (
     ("eq", "equal", "x == y"), ("ne", "not_equal", "x != y"), ("lt", "less", "x < y"),
@@ -208,7 +229,7 @@ def _complex_of(xp: Any, re: Any, im: Any) -> Any:
     return out
 
 
-_elementwise("complex", 2, "f", "x + iy", _complex, _complex_of)
+_elementwise("complex", 2, "f", "x + iy", _complex, _complex_of, linear="jointly")
 
 
 def _ldexp(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -219,6 +240,7 @@ def _ldexp(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
 
 
 register(Op("ldexp", "elementwise", 2, "x * 2**n, n of type i32", _ldexp, _ufunc("ldexp"), cost=4,
+            linear="jointly", transpose=TRANSPOSES["ldexp"],
             samples=lambda: [((np.array([1.5, -0.0, np.inf, np.nan, 3e-310]),
                                np.array([3, 1, -2, 0, 5], np.int32)), {}),
                              ((np.array([1.5, 7.0], np.float32),
@@ -236,7 +258,8 @@ def _select(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
 
 
 register(Op("select", "elementwise", 3, "a where the mask is true, else b", _select,
-            lambda xp, m, a, b: xp.where(m, a, b),
+            lambda xp, m, a, b: xp.where(m, a, b), linear="jointly",
+            transpose=TRANSPOSES["select"],
             samples=lambda: [((np.array([True, False, True]), np.array([1., np.nan, -0.0]),
                                np.array([3., 4., 5.])), {}),
                              ((np.array(True), np.arange(4), np.array(9)), {})]))
@@ -254,7 +277,8 @@ def _astype(xp: Any, x: Any, dtype: DType) -> Any:
 
 
 register(Op("convert", "elementwise", 1, "the value in another element type, as astype does",
-            _convert, _astype, attrs=("dtype",),
+            _convert, _astype, attrs=("dtype",), linear="jointly",
+            transpose=TRANSPOSES["convert"],
             samples=lambda: [((np.array([1.5, -2.5, 0.0, 100.0]),), {"dtype": DTYPES[d]})
                              for d in ("f32", "f16", "bf16", "i32", "i8", "bool", "c64")]
             + [((np.array([1, 0, 255], np.uint8),), {"dtype": DTYPES[d]})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from weft.compiler.ops.elementwise import check_kind
 from weft.compiler.ops.registry import Attrs, Op, register
 from weft.compiler.ops.views import check_axes
 from weft.compiler.types import DTYPES, DType, TensorType
+
+if TYPE_CHECKING:
+    from weft.compiler.build import Builder
+    from weft.compiler.ir import Node
 
 __all__: list[str] = []
 
@@ -31,7 +35,8 @@ def _wide(x: Any) -> Any:
 
 
 def _reduction(name: str, letters: str, doc: str, ref: Callable[..., Any], *,
-               nonempty: bool = False, samples: Callable[[], _Cases] | None = None) -> None:
+               nonempty: bool = False, samples: Callable[[], _Cases] | None = None,
+               **rules: Any) -> None:
     def infer(types: Types, attrs: Attrs) -> TensorType:
         (x,), axes = types, tuple(attrs["axes"])
         check_axes(name, axes, x.rank)
@@ -50,11 +55,18 @@ def _reduction(name: str, letters: str, doc: str, ref: Callable[..., Any], *,
         return [((x,), {"axes": a}) for a in ((0,), (1,), (2,), (0, 2), (0, 1, 2), ())]
 
     register(Op(name, "reduction", 1, doc, infer, reference, attrs=("axes",),
-                samples=samples or cases))
+                samples=samples or cases, **rules))
+
+
+def _spread(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[Any]:
+    """Every element that was added up has the sum's cotangent."""
+    (x,), axes = node.inputs, node.attrs["axes"]
+    return [b.broadcast(ct, x.shape, [a for a in range(len(x.shape)) if a not in axes])]
 
 
 _reduction("reduce_sum", "ifc", "sum over axes; blocked at least as accurately as pairwise",
-           lambda xp, x, a: xp.sum(_wide(x), axis=a, dtype=_wide(x).dtype))
+           lambda xp, x, a: xp.sum(_wide(x), axis=a, dtype=_wide(x).dtype),
+           linear="jointly", transpose=_spread)
 _reduction("reduce_prod", "ifc", "product over axes",
            lambda xp, x, a: xp.prod(_wide(x), axis=a, dtype=_wide(x).dtype))
 _reduction("reduce_max", "bifc", "largest element over axes; NaN if any is", nonempty=True,
@@ -141,6 +153,53 @@ def _dot_general_ref(xp: Any, a: Any, b: Any, contract: Any, batch: Any) -> Any:
         return xp.asarray(total).astype(a.dtype, copy=False)
 
 
+def _others(rank: int, axes: Sequence[int]) -> list[int]:
+    return [a for a in range(rank) if a not in axes]
+
+
+def _dot_transpose(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[Any]:
+    """The product of the cotangent and the other operand, over that one's free axes."""
+    (ca, cb), (ba, bb) = node.attrs["contract"], node.attrs["batch"]
+    x, y = node.inputs
+    nb, free_x = len(ba), len(_others(len(x.shape), (*ca, *ba)))
+    batch = tuple(range(nb))
+    of_x = tuple(range(nb, nb + free_x))
+    of_y = tuple(range(nb + free_x, len(ct.shape)))
+    return [_cotangent(b, x, ca, ba, ct, (batch, of_y), y, cb, bb) if 0 in wanted else None,
+            _cotangent(b, y, cb, bb, ct, (batch, of_x), x, ca, ba) if 1 in wanted else None]
+
+
+def _cotangent(b: Builder, x: Node, contracted: Any, batched: Any, ct: Node, axes: Any, y: Node,
+               y_contracted: Any, y_batched: Any) -> Node:
+    """The cotangent of `x` in a product with `y`; `axes` of `ct` are the batch and y's free ones.
+    """
+    batch, of_y = axes
+    free_y = tuple(_others(len(y.shape), (*y_contracted, *y_batched)))
+    product = b.dot_general(ct, y, contract=(of_y, free_y), batch=(batch, tuple(y_batched)))
+    # now its axes are: batch, x's free ones in order, y's contracted ones in y's order
+    order = [*batched, *_others(len(x.shape), (*contracted, *batched)),
+             *[contracted[y_contracted.index(a)] for a in sorted(y_contracted)]]
+    perm = tuple(order.index(a) for a in range(len(order)))
+    return product if perm == tuple(range(len(perm))) else b.transpose(product, perm=perm)
+
+
+def _dot_batch(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]) -> Node:
+    """A further batch axis; or a further free axis, where only one operand has it."""
+    (ca, cb), (ba, bb) = node.attrs["contract"], node.attrs["batch"]
+    x, y = inputs
+    further = [lambda a: a, lambda a: a + 1]
+    ca, ba = (tuple(map(further[batched[0]], axes)) for axes in (ca, ba))
+    cb, bb = (tuple(map(further[batched[1]], axes)) for axes in (cb, bb))
+    if all(batched):
+        return b.dot_general(x, y, contract=(ca, cb), batch=((0, *ba), (0, *bb)))
+    product = b.dot_general(x, y, contract=(ca, cb), batch=(ba, bb))
+    # the new axis is the first free one of its operand
+    at = len(ba) + (0 if batched[0] else len(_others(len(x.shape), (*ca, *ba))))
+    if at == 0:
+        return product
+    return b.transpose(product, perm=(at, *[a for a in range(len(product.shape)) if a != at]))
+
+
 def _r(*shape: int) -> Any:
     """Numbers of both signs, all different."""
     return np.sin(np.arange(1.0, prod(shape) + 1) * len(shape)).reshape(shape)
@@ -148,7 +207,8 @@ def _r(*shape: int) -> Any:
 
 register(Op("dot_general", "contraction", 2, "sums of products over contracted axes; batch axes "
             "first, then the free axes of both operands", _dot_general, _dot_general_ref,
-            attrs=("contract", "batch"), cost=2,
+            attrs=("contract", "batch"), cost=2, linear="each", transpose=_dot_transpose,
+            batch=_dot_batch,
             samples=lambda: [
                 ((_r(5, 7), _r(7, 3)),
                  {"contract": ((1,), (0,)), "batch": ((), ())}),

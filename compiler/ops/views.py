@@ -9,6 +9,7 @@ import numpy as np
 
 from weft.compiler.errors import DTypeError, ShapeError
 from weft.compiler.ops.registry import Attrs, Op, register
+from weft.compiler.ops.view_rules import BATCHES, TRANSPOSES
 from weft.compiler.types import Dim, TensorType, dtype_of, numel, shape_text
 
 __all__: list[str] = []
@@ -22,6 +23,12 @@ def check_axes(name: str, axes: tuple[int, ...], rank: int) -> None:
     if len(set(axes)) != len(axes) or any(not 0 <= a < rank for a in axes):
         raise ShapeError(f"{name} got axes {list(axes)} for an array of {rank} dimension(s)",
                          expected=f"distinct axes in [0, {rank})")
+
+
+def _view(name: str, arity: int | None, doc: str, infer: Any, reference: Any, **more: Any) -> None:
+    """Views are linear in all operands, cost nothing, and have their rules in `view_rules`."""
+    register(Op(name, "view", arity, doc, infer, reference, cost=0, linear="jointly",
+                transpose=TRANSPOSES[name], batch=BATCHES[name], **more))
 
 
 # ---- broadcast_in_dim
@@ -45,11 +52,11 @@ def _broadcast_ref(xp: Any, x: Any, shape: tuple[int, ...], dims: tuple[int, ...
     return xp.broadcast_to(x.reshape(full), shape).copy()
 
 
-register(Op("broadcast_in_dim", "view", 1, "operand axis i becomes result axis dims[i]; size-1 and "
-            "new axes are repeated", _broadcast, _broadcast_ref, attrs=("shape", "dims"), cost=0,
-            samples=lambda: [((np.arange(3.0),), {"shape": (2, 3), "dims": (1,)}),
-                             ((np.arange(3.0).reshape(3, 1),), {"shape": (3, 4), "dims": (0, 1)}),
-                             ((np.array(2),), {"shape": (2, 0), "dims": ()})]))
+_view("broadcast_in_dim", 1, "operand axis i becomes result axis dims[i]; size-1 and "
+      "new axes are repeated", _broadcast, _broadcast_ref, attrs=("shape", "dims"),
+      samples=lambda: [((np.arange(3.0),), {"shape": (2, 3), "dims": (1,)}),
+                       ((np.arange(3.0).reshape(3, 1),), {"shape": (3, 4), "dims": (0, 1)}),
+                       ((np.array(2),), {"shape": (2, 0), "dims": ()})])
 
 
 # ---- reshape, transpose, reverse, slice
@@ -62,10 +69,10 @@ def _reshape(types: Types, attrs: Attrs) -> TensorType:
     return TensorType(tuple(shape), x.dtype)
 
 
-register(Op("reshape", "view", 1, "the elements in row-major order under another shape", _reshape,
-            lambda xp, x, shape: x.reshape(shape).copy(), attrs=("shape",), cost=0,
-            samples=lambda: [((_A,), {"shape": s}) for s in ((24,), (6, 4), (4, 3, 2), (1, 24, 1),
-                                                            (8, 3), (2, 2, 6))]))
+_view("reshape", 1, "the elements in row-major order under another shape", _reshape,
+      lambda xp, x, shape: x.reshape(shape).copy(), attrs=("shape",),
+      samples=lambda: [((_A,), {"shape": s}) for s in ((24,), (6, 4), (4, 3, 2), (1, 24, 1),
+                                                      (8, 3), (2, 2, 6))])
 
 
 def _transpose(types: Types, attrs: Attrs) -> TensorType:
@@ -76,9 +83,9 @@ def _transpose(types: Types, attrs: Attrs) -> TensorType:
     return TensorType(tuple(x.shape[p] for p in perm), x.dtype)
 
 
-register(Op("transpose", "view", 1, "result axis i is operand axis perm[i]", _transpose,
-            lambda xp, x, perm: x.transpose(perm).copy(), attrs=("perm",), cost=0,
-            samples=lambda: [((_A,), {"perm": p}) for p in ((2, 1, 0), (0, 2, 1), (1, 2, 0))]))
+_view("transpose", 1, "result axis i is operand axis perm[i]", _transpose,
+      lambda xp, x, perm: x.transpose(perm).copy(), attrs=("perm",),
+      samples=lambda: [((_A,), {"perm": p}) for p in ((2, 1, 0), (0, 2, 1), (1, 2, 0))])
 
 
 def _reverse(types: Types, attrs: Attrs) -> TensorType:
@@ -86,9 +93,9 @@ def _reverse(types: Types, attrs: Attrs) -> TensorType:
     return types[0]
 
 
-register(Op("reverse", "view", 1, "the order of elements along axes turned round", _reverse,
-            lambda xp, x, axes: xp.flip(x, axes).copy(), attrs=("axes",), cost=0,
-            samples=lambda: [((_A,), {"axes": (0, 2)}), ((_A,), {"axes": (1,)})]))
+_view("reverse", 1, "the order of elements along axes turned round", _reverse,
+      lambda xp, x, axes: xp.flip(x, axes).copy(), attrs=("axes",),
+      samples=lambda: [((_A,), {"axes": (0, 2)}), ((_A,), {"axes": (1,)})])
 
 
 def slice_size(start: Dim, limit: Dim, stride: int) -> Dim:
@@ -111,13 +118,13 @@ def _slice(types: Types, attrs: Attrs) -> TensorType:
     return TensorType(tuple(map(slice_size, start, limit, stride)), x.dtype)
 
 
-register(Op("slice", "view", 1, "every stride-th element from start up to limit, along each axis",
-            _slice, lambda xp, x, start, limit, stride:
-            x[tuple(map(slice, start, limit, stride))].copy(),
-            attrs=("start", "limit", "stride"), cost=0,
-            samples=lambda: [
-                ((_A,), {"start": (0, 1, 0), "limit": (2, 3, 4), "stride": (1, 1, 2)}),
-                ((_A,), {"start": (1, 0, 3), "limit": (1, 3, 4), "stride": (1, 2, 1)})]))
+_view("slice", 1, "every stride-th element from start up to limit, along each axis",
+      _slice, lambda xp, x, start, limit, stride:
+      x[tuple(map(slice, start, limit, stride))].copy(),
+      attrs=("start", "limit", "stride"),
+      samples=lambda: [
+          ((_A,), {"start": (0, 1, 0), "limit": (2, 3, 4), "stride": (1, 1, 2)}),
+          ((_A,), {"start": (1, 0, 3), "limit": (1, 3, 4), "stride": (1, 2, 1)})])
 
 
 # ---- pad, concatenate
@@ -134,10 +141,10 @@ def _pad(types: Types, attrs: Attrs) -> TensorType:
     return TensorType(tuple(d + lo + hi for d, lo, hi in zip(x.shape, low, high)), x.dtype)
 
 
-register(Op("pad", "view", 2, "the operand with low[i] and high[i] copies of a value around axis i",
-            _pad, lambda xp, x, v, low, high: xp.pad(x, list(zip(low, high)), constant_values=v)
-            if x.ndim else x.copy(), attrs=("low", "high"), cost=0,
-            samples=lambda: [((_A, np.array(-1.0)), {"low": (1, 0, 2), "high": (0, 1, 3)})]))
+_view("pad", 2, "the operand with low[i] and high[i] copies of a value around axis i",
+      _pad, lambda xp, x, v, low, high: xp.pad(x, list(zip(low, high)), constant_values=v)
+      if x.ndim else x.copy(), attrs=("low", "high"),
+      samples=lambda: [((_A, np.array(-1.0)), {"low": (1, 0, 2), "high": (0, 1, 3)})])
 
 
 def _concatenate(types: Types, attrs: Attrs) -> TensorType:
@@ -156,10 +163,10 @@ def _concatenate(types: Types, attrs: Attrs) -> TensorType:
     return TensorType((*first.shape[:axis], total, *first.shape[axis + 1:]), first.dtype)
 
 
-register(Op("concatenate", "view", None, "the operands one after another along an axis",
-            _concatenate, lambda xp, *xs, axis: xp.concatenate(xs, axis=axis), attrs=("axis",),
-            cost=0, samples=lambda: [((_A, _A + 100, _A[:, :, :1]), {"axis": 2}),
-                                     ((_A[:1], _A), {"axis": 0}), ((_A,), {"axis": 1})]))
+_view("concatenate", None, "the operands one after another along an axis",
+      _concatenate, lambda xp, *xs, axis: xp.concatenate(xs, axis=axis), attrs=("axis",),
+      samples=lambda: [((_A, _A + 100, _A[:, :, :1]), {"axis": 2}),
+                                     ((_A[:1], _A), {"axis": 0}), ((_A,), {"axis": 1})])
 
 
 # ---- creation

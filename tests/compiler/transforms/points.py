@@ -1,0 +1,113 @@
+"""For every op: graphs that apply it at points where it is smooth, in float64 and complex128."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from weft.compiler.build import Builder
+from weft.compiler.errors import WeftError
+from weft.compiler.ir import Graph
+from weft.compiler.ops import OPS, Op
+from weft.compiler.types import TensorType, TupleType, dtype_of
+from weft.devices.reference import evaluate
+
+Array = np.ndarray[Any, Any]
+Point = tuple[Graph, list[Array]]
+
+# Where NumPy's function is defined and smooth, if that is not everywhere: (lowest, highest).
+DOMAINS = {
+    "sqrt": (0.5, 4), "cbrt": (0.5, 4), "log": (0.5, 4), "log2": (0.5, 4), "log10": (0.5, 4),
+    "log1p": (-0.5, 4), "asin": (-0.8, 0.8), "acos": (-0.8, 0.8), "acosh": (1.5, 4),
+    "atanh": (-0.8, 0.8), "pow": (0.5, 2), "tan": (-1.2, 1.2), "erf_inv": (-0.8, 0.8),
+    "erfc_inv": (0.2, 1.8), "lgamma": (0.5, 4), "digamma": (0.5, 4),
+}
+# Ops of real or complex numbers without a derivative, and why.
+NO_DERIVATIVE = {
+    "bitcast": "bits are no numbers",
+    "nextafter": "its derivative is that of rounding",
+    "spacing": "its derivative is zero, and finite differences see its steps",
+}
+# Operands for ops whose samples are all special values.
+EXTRA: dict[str, list[tuple[Any, ...]]] = {
+    "select": [(np.array([True, False, True]), np.array([1.5, -2.0, 3.0]), np.array(0.5)),
+               (np.array(True), np.array([1.5, -2.0]), np.array([0.5, 4.0]))],
+    "ldexp": [(np.array([1.5, -0.25, 3.0]), np.array([3, 1, -2], np.int32))],
+}
+# Ops whose rules are being written: their tests wait for them.
+PENDING = {"gather", "sort", "cumprod", "cummax", "cummin", "cumsum", "reduce_prod", "reduce_max",
+           "reduce_min"}
+
+
+def apply(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Graph:
+    """The graph of one op on parameters of these arrays' types; tuples give all their elements."""
+    b = Builder(op.name)
+    params = [b.param(f"x{i}", TensorType(a.shape, dtype_of(a.dtype)))
+              for i, a in enumerate(arrays)]
+    node = b.add(op.name, *params, **attrs)
+    if isinstance(node.type, TupleType):
+        return b.graph([b.get(node, index=i) for i in range(len(node.type.elements))])
+    return b.graph([node])
+
+
+def smooth(op: Op, count: int, seed: int, dtype: str) -> list[Array]:
+    """Operands of one shape, well inside the op's domain and apart from each other."""
+    low, high = DOMAINS.get(op.name, (-2.0, 2.0))
+    rng = np.random.default_rng([seed, len(op.name)])
+    shapes = [(2, 3)] * count
+    parts = [rng.uniform(low, high, s) for s in shapes]
+    if dtype == "c128":
+        return [p + 1j * rng.uniform(0.3, 1.0, p.shape) for p in parts]
+    return parts
+
+
+def points(op: Op) -> Iterator[tuple[str, Point]]:
+    """Graphs of the op with operands to differentiate by; nothing if it has no such operands."""
+    if op.name in PENDING:
+        return
+    for i, arrays in enumerate(EXTRA.get(op.name, ())):
+        yield from _point(f"extra{i}", op, arrays, {})
+    if op.samples is not None:
+        for i, (arrays, attrs) in enumerate(op.samples()):
+            made = tuple(np.asarray(a) for a in arrays)
+            if all(np.isfinite(a).all() for a in made if a.dtype.kind in "fc"):
+                yield from _point(f"sample{i}", op, made, attrs)
+    elif op.kind == "elementwise" and op.arity:
+        for dtype in ("f64", "c128"):
+            operands = smooth(op, op.arity, 0, dtype)
+            yield from _point(dtype, op, tuple(operands), {})
+            if op.arity == 2:
+                yield from _point(f"{dtype}-0d", op, (operands[0], operands[1][0, 0]), {})
+                yield from _point(f"0d-{dtype}", op, (operands[0][0, 0], operands[1]), {})
+
+
+def _point(label: str, op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]
+           ) -> Iterator[tuple[str, Point]]:
+    arrays = tuple(np.asarray(a) for a in arrays)
+    try:
+        graph = apply(op, arrays, attrs)
+    except WeftError:           # not for this element type
+        return
+    yield label, (graph, list(arrays))
+
+
+def differentiable(point: Point) -> bool:
+    """Whether some operand and some result are real or complex, and wide enough to difference."""
+    graph, _ = point
+    wide = {"f64", "c128"}
+    return any(p.dtype.name in wide for p in graph.params) and any(
+        r.dtype.name in wide for r in graph.results)
+
+
+def all_points(keep: Callable[[Op, Point], bool]) -> list[Any]:
+    """Labelled points of all ops."""
+    return [(f"{op.name}-{label}", point) for op in sorted(OPS.values(), key=lambda o: o.name)
+            for label, point in points(op) if keep(op, point)]
+
+
+def run(graph: Graph, arrays: list[Array]) -> list[Array]:
+    """The graph's results on the reference device, without NumPy's warnings."""
+    with np.errstate(all="ignore"):
+        return [np.asarray(r) for r in evaluate(graph, arrays)]
