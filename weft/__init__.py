@@ -16,11 +16,32 @@ if TYPE_CHECKING:
     from weft.frontend.jit import jit
     from weft.frontend.pytree import register_pytree
     from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
+    from weft.frontend.transforms.batching import vmap
     from weft.frontend.transforms.derivatives import grad, jvp, linearize, value_and_grad, vjp
+    from weft.frontend.transforms.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
 
-__all__ = ["__version__", "errors", "explain", "get_num_threads", "grad", "jit", "jvp",
-           "linearize", "list_devices", "numpy", "register_pytree", "set_num_threads",
-           "value_and_grad", "vjp"]
+__all__ = [
+    "__version__",
+    "errors",
+    "explain",
+    "get_num_threads",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jit",
+    "jvp",
+    "linearize",
+    "list_devices",
+    "numpy",
+    "register_pytree",
+    "set_num_threads",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
 
 __version__ = "0.1.0"
 
@@ -36,6 +57,12 @@ _HOMES = {
     "linearize": "weft.frontend.transforms.derivatives",
     "value_and_grad": "weft.frontend.transforms.derivatives",
     "vjp": "weft.frontend.transforms.derivatives",
+    "hessian": "weft.frontend.transforms.jacobians",
+    "hvp": "weft.frontend.transforms.jacobians",
+    "jacfwd": "weft.frontend.transforms.jacobians",
+    "jacobian": "weft.frontend.transforms.jacobians",
+    "jacrev": "weft.frontend.transforms.jacobians",
+    "vmap": "weft.frontend.transforms.batching",
     "explain": "weft.frontend.explain",
     "get_num_threads": "weft.frontend.settings",
     "jit": "weft.frontend.jit",
