@@ -21,7 +21,8 @@ class Cluster:
 
     `axes` span the roots' elements. Once a reduction has joined, `rows` are the axes that its
     result keeps and `inner` maps each reduction to the axes it runs over. `depth` counts how many
-    members follow one another from each member to a root.
+    members follow one another from each member to a root. An `update` writes into the array that
+    its first operand is; axes, and the index of the root, are then those of the updates.
     """
 
     axes: tuple[Axis, ...]
@@ -33,6 +34,7 @@ class Cluster:
     depth: dict[Node, int] = field(default_factory=dict)
     contraction: Node | None = None
     library: bool = False
+    update: Node | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -48,8 +48,8 @@ def _rows(k: Kernel, columns: Axis, count: int) -> Kernel:
     parts = [one_piece(k, columns, j, j + 1) for j in range(count)]
     read = {n for p in parts for n, _ in p.buffers}
     stores = tuple(s for p in parts for s in p.stages[0].stores)
-    return Kernel(parts[0].axes, (Stage((), (), stores),),
-                  tuple(b for b in k.buffers if b[0] in read), k.outputs)
+    return replace(k, axes=parts[0].axes, stages=(Stage((), (), stores),),
+                   buffers=tuple(b for b in k.buffers if b[0] in read))
 
 
 def _worthwhile(k: Kernel) -> bool:

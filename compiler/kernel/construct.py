@@ -7,9 +7,10 @@ from weft.compiler.kernel.cluster import Cluster, contraction_indices, reduction
 from weft.compiler.kernel.expr import Expr, Exprs, walk
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Reduce, Stage, Store
-from weft.compiler.kernel.pullback import At, expression
+from weft.compiler.kernel.pullback import At, expression, update_place, updates_of
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.ops.registry import OPS
+from weft.compiler.ops.updates import COMBINE
 from weft.compiler.types import DTYPES, Dim, DType, TensorType
 
 __all__ = ["construct", "expr_cost"]
@@ -92,6 +93,8 @@ class _Construction:
 
     def kernel(self) -> Kernel:
         k = self.cluster
+        if k.update is not None:
+            return self._update(k.update)
         stores = [Store(n.name, at, self.read(n, at)) for n, at in k.roots.items()]
         rows = k.axes if k.rows is None else k.rows
         stages = self._stages(stores, frozenset(rows))
@@ -100,6 +103,30 @@ class _Construction:
         buffers += [(n.name, n.tensor) for n in k.roots]
         return Kernel(tuple(rows), stages, tuple(buffers), tuple(n.name for n in k.roots),
                       scratch)
+
+    def _update(self, node: Node) -> Kernel:
+        """A kernel that writes into the array that a node's first operand is.
+
+        Turns of an axis of the updates may follow one another in any order, or run side by side,
+        if it alone decides where along some axis of the array they write.
+        """
+        k = self.cluster
+        at = k.roots[node]
+        place, guard = update_place(self, node, at)
+        combine = COMBINE[node.attrs.get("combine", "set")] or ""
+        store = Store(node.name, place, self.read(updates_of(node), at), combine, guard)
+        free = {a for ix in place for a in ix.axes
+                if ix.axes == {a} and ix.coefficient(a) not in (None, 0)}
+        ordered = tuple(a for a in k.axes if a not in free)
+        first = k.axes.index(ordered[0]) if ordered else len(k.axes)
+        rows, inner = k.axes[:first], k.axes[first:]
+        checked: dict[tuple[Axis, ...], list[Check]] = {}
+        for c in self.checks:
+            checked.setdefault(tuple(a for a in inner if a in c.value.axes), []).append(c)
+        stages = [Stage(axes, checks=tuple(cs)) for axes, cs in checked.items()]
+        buffers = [(n, x.tensor) for n, x in self.loads.items()]
+        return Kernel(rows, (*stages, Stage(inner, (), (store,), (), ordered)),
+                      (*buffers, (node.name, node.tensor)), (node.name,), (), node.name)
 
     def _stages(self, stores: list[Store], rows: frozenset[Axis]) -> tuple[Stage, ...]:
         level = self._levels()

@@ -37,13 +37,17 @@ class _Linear:
         k = self.source
         flat = [tuple((n, TensorType((t.size,), t.dtype)) for n, t in group)
                 for group in (k.buffers, k.scratch)]
-        return Kernel(k.axes, tuple(map(self.stage, k.stages)), flat[0], k.outputs, flat[1])
+        return replace(k, stages=tuple(map(self.stage, k.stages)), buffers=flat[0],
+                       scratch=flat[1])
 
     def stage(self, s: Stage) -> Stage:
-        return Stage(s.axes, tuple(replace(r, value=self.expr(r.value)) for r in s.reduces),
-                     tuple(Store(w.buffer, (self.offset(w.buffer, w.index),), self.expr(w.value))
-                           for w in s.stores),
-                     tuple(replace(c, value=self.expr(c.value)) for c in s.checks))
+        return replace(s, reduces=tuple(replace(r, value=self.expr(r.value)) for r in s.reduces),
+                       stores=tuple(map(self.store, s.stores)),
+                       checks=tuple(replace(c, value=self.expr(c.value)) for c in s.checks))
+
+    def store(self, w: Store) -> Store:
+        return replace(w, index=(self.offset(w.buffer, w.index),), value=self.expr(w.value),
+                       guard=None if w.guard is None else self.expr(w.guard))
 
     def offset(self, buffer: str, index: tuple[Index, ...]) -> Index:
         inner = tuple(ix.substitute(self.atom) if index_values(ix) else ix for ix in index)
@@ -78,10 +82,11 @@ def _indices(kernel: Kernel) -> list[Index]:
 def _merge_some(kernel: Kernel) -> Kernel | None:
     """The kernel with one more pair of neighbouring axes merged, None if none can be."""
     indices = _indices(kernel)
+    ordered = {a for s in kernel.stages for a in s.ordered}
     groups = [kernel.axes, *dict.fromkeys(s.axes for s in kernel.stages)]
     for group in groups:
         for outer, inner in pairwise(group):
-            if _move_together(outer, inner, indices):
+            if (outer in ordered) == (inner in ordered) and _move_together(outer, inner, indices):
                 return _merged(kernel, outer, inner)
     return None
 
@@ -107,11 +112,11 @@ def _merged(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel:
 
     stages = tuple(Stage(axes(s.axes), tuple(replace(r, value=swap.expr(r.value))
                                              for r in s.reduces),
-                         tuple(Store(w.buffer, swap.index(w.index), swap.expr(w.value))
-                               for w in s.stores),
-                         tuple(replace(c, value=swap.expr(c.value)) for c in s.checks))
+                         tuple(map(swap.store, s.stores)),
+                         tuple(replace(c, value=swap.expr(c.value)) for c in s.checks),
+                         axes(s.ordered))
                    for s in kernel.stages)
-    return Kernel(axes(kernel.axes), stages, kernel.buffers, kernel.outputs, kernel.scratch)
+    return replace(kernel, axes=axes(kernel.axes), stages=stages)
 
 
 class _Swap:
@@ -132,6 +137,10 @@ class _Swap:
 
     def index(self, index: tuple[Index, ...]) -> tuple[Index, ...]:
         return tuple(ix.substitute(self.atom) for ix in index)
+
+    def store(self, w: Store) -> Store:
+        return replace(w, index=self.index(w.index), value=self.expr(w.value),
+                       guard=None if w.guard is None else self.expr(w.guard))
 
     def expr(self, e: Expr) -> Expr:
         found = self._memo.get(e)

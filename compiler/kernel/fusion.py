@@ -25,7 +25,14 @@ from weft.compiler.kernel.cluster import (
 )
 from weft.compiler.kernel.expr import Expr, Exprs
 from weft.compiler.kernel.index import Axis, as_index
-from weft.compiler.kernel.pullback import At, expression, is_pointwise
+from weft.compiler.kernel.pullback import (
+    UPDATES,
+    At,
+    expression,
+    is_pointwise,
+    update_place,
+    updates_of,
+)
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES, Dim
 
@@ -36,7 +43,7 @@ MAX_DEPTH = 100       # operations one behind another: recursion follows them
 MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
-_FREE = _MOVES | {"iota", "size"}
+_FREE = _MOVES | {"iota", "size", "dynamic_slice"}
 
 
 class _Demands:
@@ -60,19 +67,19 @@ class _Demands:
 
 
 class _Fusion:
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: Target, donated: frozenset[Node]) -> None:
         self.graph = graph
         self.target = target
+        self.donated = donated
         self.clusters: list[Cluster] = []
         self.home: dict[Node, Cluster] = {}         # stored or single-cluster members
         self.stored: set[Node] = set(graph.results)
-        self.library_users: dict[Node, list[Node]] = {}
         self._axis = 0
         for n in graph.nodes:
             if _is_library(n):
-                for i in n.inputs:
-                    self.stored.add(i)
-                    self.library_users.setdefault(i, []).append(n)
+                self.stored.update(n.inputs)
+            elif n.opname in UPDATES:
+                self.stored.update((n, n.inputs[0]))
 
     def run(self) -> list[Cluster]:
         for node in reversed(self.graph.nodes):
@@ -89,6 +96,9 @@ class _Fusion:
     def place(self, node: Node, needed_by: list[Cluster]) -> None:
         if _is_library(node):
             self.new_library(node)
+            return
+        if node.opname in UPDATES:
+            self.new_update(node)
             return
         stored = node in self.stored
         if not stored and node.opname in _FREE and self.joins_all(node, needed_by):
@@ -135,6 +145,8 @@ class _Fusion:
         if self.depth_in(node, k) > MAX_DEPTH:
             return "the chain of operations is long"
         reads = k.demand[node]
+        if k.update is not None and self._disturbs(node, k.update, reads):
+            return "it reads what the kernel overwrites"
         if node.kind == "contraction":
             return self._contraction_joins(node, k, reads)
         if node.kind == "reduction":
@@ -153,6 +165,17 @@ class _Fusion:
         if len(k.roots) > 1 and self.depends_on(node.inputs, k):
             return "that would make the kernels depend on each other"
         return None
+
+    def _disturbs(self, node: Node, update: Node, reads: list[At]) -> bool:
+        """Whether the node reads elements of the array that an update may overwrite in place,
+        other than just those that are overwritten by what is computed of them."""
+        x = update.inputs[0]
+        if x not in node.inputs or x in self.graph.results or (
+                x.is_param and x not in self.donated):
+            return False
+        same = node.opname == "dynamic_slice" and update.opname == "dynamic_update_slice" \
+            and node.inputs[1:] == update.inputs[2:] and node.shape == updates_of(update).shape
+        return not (same and len(reads) == 1 and plain_axes(reads[0], node.shape))
 
     def depth_in(self, node: Node, k: Cluster) -> int:
         """How many operations of the cluster would follow one another from the node on."""
@@ -180,6 +203,8 @@ class _Fusion:
         return False
 
     def _reduction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
+        if k.update is not None:
+            return "the kernel writes where indices say"
         if k.contraction is not None:
             return "a matrix product has no second reduction"
         if len(reads) != 1:
@@ -210,6 +235,8 @@ class _Fusion:
         return not rest or n * 4 <= self.target.l2_bytes // 2
 
     def _contraction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
+        if k.update is not None:
+            return "the kernel writes where indices say"
         if k.inner or len(reads) != 1:
             return "the kernel has a reduction already" if k.inner else \
                 "it is needed at several indices"
@@ -223,6 +250,8 @@ class _Fusion:
     def can_store(self, node: Node, k: Cluster) -> str | None:
         """None if the cluster can also store the node, else the reason why not."""
         (at,) = k.demand[node][:1]
+        if k.update is not None:
+            return "it is stored, and the kernel writes into another array"
         if len(k.demand[node]) != 1:
             return "it is stored and needed at several indices"
         axes = plain_axes(at, node.shape)
@@ -287,7 +316,7 @@ class _Fusion:
     def merge(self, a: Cluster, b: Cluster, node: Node) -> Cluster | None:
         """One cluster for both, if they run over one space, read the same elements of the node at
         its points, and neither needs the other."""
-        if a.library or b.library or a.contraction or b.contraction \
+        if a.library or b.library or a.update or b.update or a.contraction or b.contraction \
                 or len({*a.demand, *b.demand} - {*a.members, *b.members}) > MAX_BUFFERS:
             return None
         if (a.rows is None, not a.rest) > (b.rows is None, not b.rest):
@@ -388,6 +417,19 @@ class _Fusion:
         self.clusters.append(k)
         self.join(node, k)
 
+    def new_update(self, node: Node) -> None:
+        """A cluster over the elements that an update writes."""
+        updates = updates_of(node)
+        axes = tuple(self.axis(d) for d in updates.shape)
+        at = tuple(as_index(a) for a in axes)
+        k = Cluster(axes=tuple(a for a in axes if a.extent != 1), members=[node], update=node,
+                    roots={node: at})
+        self.clusters.append(k)
+        self.home[node] = k
+        reader = _Demands(k)
+        update_place(reader, node, at)
+        reader.read(updates, at)
+
     def new_library(self, node: Node) -> None:
         k = Cluster(axes=(), library=True, members=[node], roots={node: ()})
         self.clusters.append(k)
@@ -398,6 +440,10 @@ def _is_library(node: Node) -> bool:
     return node.kind in ("sort", "scan") or node.opname == "searchsorted"
 
 
-def cluster_graph(graph: Graph, target: Target) -> list[Cluster]:
-    """The clusters of a graph; every node that is stored is a root of one of them."""
-    return _Fusion(graph, target).run()
+def cluster_graph(graph: Graph, target: Target, donated: frozenset[Node] = frozenset()
+                  ) -> list[Cluster]:
+    """The clusters of a graph; every node that is stored is a root of one of them.
+
+    `donated` are parameters that may be overwritten.
+    """
+    return _Fusion(graph, target, donated).run()

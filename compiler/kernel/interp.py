@@ -303,21 +303,23 @@ class _StageRun(_Space):
         return np.asarray(fn(flat, axis=-1)).astype(r.dtype.numpy)
 
     def store(self, s: Store) -> None:
-        """Write an element at every point that is not masked off."""
+        """Write an element at every point that is not masked off, in order."""
         array, at = self.element(s.buffer, s.index)
         value = self.whole(self.values[s.value])
         assert value.dtype == array.dtype, f"{s} stores {value.dtype} into {array.dtype}"
-        if self.ragged:
-            mask = self.whole(self.mask)
+        if self.ragged or s.guard is not None:
+            mask = self.whole(self.mask if s.guard is None else self.mask & self.values[s.guard])
             at, value = tuple(self.whole(ix)[mask] for ix in at), value[mask]
         if not value.size:
             return
         self.inside(array, at, s)
-        full = np.broadcast_shapes(self.shape, *(ix.shape for ix in at)) if not self.ragged \
-            else value.shape
-        if array.ndim:
-            array[tuple(np.broadcast_to(ix, full) for ix in at)] = value
-        elif value.size:
+        at = tuple(np.broadcast_to(ix, value.shape) for ix in at)
+        if s.combine:
+            with np.errstate(all="ignore"):
+                getattr(np, _UFUNCS.get(s.combine, s.combine)).at(array, at, value)
+        elif array.ndim:
+            array[at] = value
+        else:
             array[()] = value.reshape(-1)[-1]
 
     def check(self, c: Check) -> None:
@@ -337,6 +339,7 @@ _EXPR: dict[str, Callable[[_StageRun, Expr], Array]] = {
     "apply": _StageRun.apply,
     "acc": _StageRun.acc,
 }
+_UFUNCS = {"mul": "multiply"}
 _REDUCE: dict[str, Callable[..., Any]] = {
     "sum": lambda x, axis: np.sum(x, axis=axis, dtype=x.dtype),
     "prod": lambda x, axis: np.prod(x, axis=axis, dtype=x.dtype),

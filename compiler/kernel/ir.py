@@ -42,14 +42,31 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Store:
-    """`buffer[index] = value`."""
+    """`buffer[index] = value`, or that combined by the elementwise op `combine` with what is there.
+
+    Where the guard is false, nothing is written.
+    """
 
     buffer: str
     index: tuple[Index, ...]
     value: Expr
+    combine: str = ""
+    guard: Expr | None = None
+
+    @property
+    def roots(self) -> tuple[Expr, ...]:
+        """The expressions that it evaluates, those in its index aside."""
+        return (self.value,) if self.guard is None else (self.guard, self.value)
+
+    @property
+    def sign(self) -> str:
+        """How it is written: ``=``, ``+=``, ``max=``, …"""
+        short = {"add": "+", "mul": "*", "minimum": "min", "maximum": "max"}
+        return f"{short.get(self.combine, self.combine)}="
 
     def __repr__(self) -> str:
-        return f"{self.buffer}[{', '.join(map(str, self.index))}] = {self.value}"
+        guard = "" if self.guard is None else f" if {self.guard}"
+        return f"{self.buffer}[{', '.join(map(str, self.index))}] {self.sign} {self.value}{guard}"
 
 
 @dataclass(frozen=True)
@@ -83,12 +100,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Stage:
-    """A loop over inner axes that feeds reductions, stores elements and checks indices."""
+    """A loop over inner axes that feeds reductions, stores elements and checks indices.
+
+    Turns of axes that are `ordered` may write to the same places, and must follow one another.
+    """
 
     axes: tuple[Axis, ...]
     reduces: tuple[Reduce, ...] = ()
     stores: tuple[Store, ...] = ()
     checks: tuple[Check, ...] = ()
+    ordered: tuple[Axis, ...] = ()
 
     @property
     def most_turns(self) -> int | None:
@@ -106,7 +127,7 @@ class Stage:
     def roots(self) -> tuple[Expr, ...]:
         """The expressions evaluated in every turn."""
         return (*(c.value for c in self.checks), *(r.value for r in self.reduces),
-                *(s.value for s in self.stores),
+                *(r for s in self.stores for r in s.roots),
                 *(v for s in self.stores for v in store_values(s)))
 
 
@@ -120,7 +141,8 @@ class Kernel:
     """A loop nest; see the module's text.
 
     `buffers` maps the names used in loads and stores to types, in the order in which the kernel
-    takes them; `scratch` are row-sized buffers of its own. `outputs` are the buffers written.
+    takes them; `scratch` are row-sized buffers of its own. `outputs` are the buffers written: all
+    of their elements, but for an output that it `updates`, which has contents before.
     """
 
     axes: tuple[Axis, ...]
@@ -128,6 +150,7 @@ class Kernel:
     buffers: tuple[tuple[str, TensorType], ...]
     outputs: tuple[str, ...]
     scratch: tuple[tuple[str, TensorType], ...] = ()
+    updates: str = ""
 
     @cached_property
     def types(self) -> dict[str, TensorType]:
@@ -280,7 +303,8 @@ class Program:
 
 def _kernel_lines(k: Kernel, name: str) -> Iterator[str]:
     buffers = ", ".join(f"{n}: {t}" for n, t in k.buffers)
-    yield f"kernel {name}({buffers}) -> {', '.join(k.outputs)} {{"
+    verb = "updates" if k.updates else "->"
+    yield f"kernel {name}({buffers}) {verb} {', '.join(k.outputs)} {{"
     for n, t in k.scratch:
         yield f"  scratch {n}: {t}"
     pad = "  "
@@ -292,7 +316,8 @@ def _kernel_lines(k: Kernel, name: str) -> Iterator[str]:
         names: dict[Expr, str] = {}
         head = ", ".join(f"{a.name} in {a.extent}" for a in stage.axes)
         if stage.axes:
-            yield f"{pad}for {head}:"
+            order = f" in order of {', '.join(map(str, stage.ordered))}" if stage.ordered else ""
+            yield f"{pad}for {head}{order}:"
             inner += "  "
         uses = _uses(stage)
         for e in walk(*stage.roots):
@@ -305,7 +330,9 @@ def _kernel_lines(k: Kernel, name: str) -> Iterator[str]:
         for r in stage.reduces:
             yield f"{inner}acc{r.number}: {r.dtype} = {r.op} {_text(r.value, names)}"
         for s in stage.stores:
-            yield f"{inner}{s.buffer}[{_indices(s.index, names)}] = {_text(s.value, names)}"
+            guard = "" if s.guard is None else f" if {_text(s.guard, names)}"
+            yield (f"{inner}{s.buffer}[{_indices(s.index, names)}] {s.sign} "
+                   f"{_text(s.value, names)}{guard}")
     yield "}"
 
 

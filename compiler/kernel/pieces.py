@@ -14,7 +14,7 @@ import numpy as np
 
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, as_index
-from weft.compiler.kernel.ir import Kernel, Program, Stage, Step, Store
+from weft.compiler.kernel.ir import Kernel, Program, Stage, Step
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import DTYPES
@@ -52,6 +52,7 @@ def plain(k: Kernel) -> bool:
     """Whether the kernel is elementwise, large, and of known size."""
     return (len(k.stages) == 1 and not k.stages[0].axes and not k.stages[0].reduces
             and not k.stages[0].checks and isinstance(k.rows, int) and k.rows >= LEAST_ELEMENTS
+            and not any(s.combine or s.guard for s in k.stages[0].stores)
             and all(isinstance(a.extent, int) for a in k.axes))
 
 
@@ -89,13 +90,13 @@ def one_piece(k: Kernel, axis: Axis, lo: int, hi: int) -> Kernel:
     part = Axis(axis.name, hi - lo)
     moved = Substitution(lambda a: as_index(part) + lo if a == axis else None)
     decided = _Decided()
-    stores = tuple(Store(s.buffer, s.index, decided.expr(s.value))
+    stores = tuple(replace(s, value=decided.expr(s.value))
                    for s in map(moved.store, k.stages[0].stores))
-    read = {e.what for e in walk(*(s.value for s in stores)) if e.kind == "load"}
+    read = {e.what for e in walk(*Stage((), (), stores).roots) if e.kind == "load"}
     buffers = tuple((n, t) for n, t in k.buffers if n in read or n in k.outputs)
     axes = tuple(part if a == axis else a for a in k.axes)
-    return Kernel(tuple(a for a in axes if a.extent != 1), (Stage((), (), stores),), buffers,
-                  k.outputs)
+    return replace(k, axes=tuple(a for a in axes if a.extent != 1),
+                   stages=(Stage((), (), stores),), buffers=buffers)
 
 
 class _Decided:

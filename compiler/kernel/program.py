@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from itertools import count
 
 from weft.compiler.ir import Graph, Node, is_scalar_constant
@@ -9,24 +10,31 @@ from weft.compiler.kernel.cluster import Cluster, outer_inputs
 from weft.compiler.kernel.construct import construct
 from weft.compiler.kernel.expr import Exprs
 from weft.compiler.kernel.fusion import cluster_graph
-from weft.compiler.kernel.index import Axis, as_index
+from weft.compiler.kernel.in_place import copy_step, place_updates
 from weft.compiler.kernel.ir import Buffer, Kernel, Library, Program, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
-from weft.compiler.kernel.rename import axis_name, canonical, known, traffic, work
+from weft.compiler.kernel.rename import canonical, known, traffic, work
 from weft.compiler.target import Target
 
 __all__ = ["build_program"]
 
 
-def build_program(graph: Graph, target: Target) -> Program:
-    """The program that computes a graph on a target."""
-    clusters = _ordered(graph, cluster_graph(graph, target))
+def build_program(graph: Graph, target: Target, donated: Collection[Node] = ()) -> Program:
+    """The program that computes a graph on a target.
+
+    `donated` are parameters that the program may overwrite: an update of one that is not needed
+    any more is done in place, and a result of the program may then be the parameter's buffer.
+    """
+    clusters = _ordered(graph, cluster_graph(graph, target, frozenset(donated)))
     names = _Names(graph)
     steps = [_step(k, names, i) for i, k in enumerate(clusters)]
     copies, results = _results(graph, names)
     steps += copies
     program = Program(graph.name, tuple(names.buffers.values()), tuple(steps), tuple(results),
                       0, graph.symbols)
+    updates = {k.update.name: names.source(k.update.inputs[0])
+               for k in clusters if k.update is not None}
+    program = place_updates(program, updates, frozenset(p.name for p in donated))
     return plan_memory(program)
 
 
@@ -60,6 +68,14 @@ class _Names:
             self.buffers[node.name] = Buffer(node.name, node.tensor, kind, at)
         return node.name
 
+    def source(self, node: Node) -> str:
+        """The buffer that holds a stored node or a constant."""
+        if not is_scalar_constant(node):
+            return self.of(node)
+        name = self.fresh("constant")
+        self.buffers[name] = Buffer(name, node.tensor, "constant", value=node.attrs["value"])
+        return name
+
 
 def _ordered(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
     """Clusters after those whose results they need, else in the graph's order."""
@@ -68,7 +84,11 @@ def _ordered(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
 
     def needs(k: Cluster) -> list[Cluster]:
         inputs = {n for n in (*outer_inputs(k), *k.demand) if n in home and home[n] is not k}
-        return [home[n] for n in sorted(inputs, key=position.__getitem__, reverse=True)]
+        return [*(home[n] for n in sorted(inputs, key=position.__getitem__, reverse=True)),
+                *before.get(k, ())]
+
+    before: dict[Cluster, list[Cluster]] = {}
+    _readers_first(clusters, needs, before)
 
     stack = sorted(clusters, key=lambda k: -min(position[r] for r in k.roots))
     out: dict[Cluster, None] = {}
@@ -83,6 +103,32 @@ def _ordered(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
         begun.add(k)
         stack += missing
     return list(out)
+
+
+def _readers_first(clusters: list[Cluster], needs: Callable[[Cluster], list[Cluster]],
+                   before: dict[Cluster, list[Cluster]]) -> None:
+    """Let updates come after all that reads what they overwrite, where that does not need them."""
+    for k in clusters:
+        if k.update is None:
+            continue
+        x = k.update.inputs[0]
+        for other in clusters:
+            if other is not k and x in other.demand and not _leads_to(other, k, needs):
+                before.setdefault(k, []).append(other)
+
+
+def _leads_to(k: Cluster, goal: Cluster, needs: Callable[[Cluster], list[Cluster]]) -> bool:
+    """Whether a cluster needs the goal to be computed before."""
+    seen: set[Cluster] = set()
+    stack = [k]
+    while stack:
+        k = stack.pop()
+        if k is goal:
+            return True
+        if k not in seen:
+            seen.add(k)
+            stack += needs(k)
+    return False
 
 
 def _step(k: Cluster, names: _Names, number: int) -> Step:
@@ -105,18 +151,10 @@ def _library_step(k: Cluster, names: _Names, number: int) -> Step:
     out = f"b{len(buffers)}"
     library = Library(node.opname, tuple(sorted(node.attrs.items())),
                       (*buffers, (out, node.tensor)), (out,))
-    program = (*(_constant_or(names, i) for i in node.inputs), names.of(node))
+    program = (*map(names.source, node.inputs), names.of(node))
     return Step(library, program, f"k{number}_{node.opname}", (node.opname,),
                 (node.origin,) if node.origin else (), (), 0.0,
                 float(sum(known(t.nbytes) for _, t in library.buffers)))
-
-
-def _constant_or(names: _Names, node: Node) -> str:
-    if is_scalar_constant(node):
-        name = names.fresh("constant")
-        names.buffers[name] = Buffer(name, node.tensor, "constant", value=node.attrs["value"])
-        return name
-    return names.of(node)
 
 
 def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
@@ -137,15 +175,10 @@ def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
 
 
 def _copy_step(node: Node, result: str, names: _Names) -> Step:
-    axes = tuple(Axis(axis_name(i), d) for i, d in enumerate(node.shape))
-    at = tuple(as_index(a) for a in axes)
-    exprs = Exprs()
-    value = exprs.const(node.attrs["value"], node.dtype) if is_scalar_constant(node) \
-        else exprs.load("b0", at, node.dtype)
-    source = () if is_scalar_constant(node) else (("b0", node.tensor),)
-    kernel = Kernel(tuple(a for a in axes if a.extent != 1),
-                    (Stage((), (), (Store("b1", at, value),)),),
-                    (*source, ("b1", node.tensor)), ("b1",))
-    bound = (result,) if is_scalar_constant(node) else (names.of(node), result)
-    return Step(kernel, bound, f"copy_{result}", ("copy",), (), ("a result that is an argument or "
-                "constant is copied",), 0.0, 2.0 * known(node.tensor.nbytes))
+    note = "a result that is an argument or constant is copied"
+    if not is_scalar_constant(node):
+        return copy_step(names.of(node), result, node.tensor, note)
+    value = Exprs().const(node.attrs["value"], node.dtype)
+    kernel = Kernel((), (Stage((), (), (Store("b1", (), value),)),), (("b1", node.tensor),), ("b1",))
+    return Step(kernel, (result,), f"copy_{result}", ("copy",), (), (note,), 0.0,
+                2.0 * node.dtype.itemsize)

@@ -6,17 +6,19 @@ over its inputs' elements. Views turn into index arithmetic, so they cost nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from weft.compiler.ir import Node
 from weft.compiler.kernel.expr import Expr, Exprs
 from weft.compiler.kernel.index import Index, Value, as_index, linearize, unravel
-from weft.compiler.types import DTYPES, Dim
+from weft.compiler.types import DTYPES, Dim, Shape
 
-__all__ = ["POINTWISE", "At", "Reader", "expression", "is_pointwise"]
+__all__ = ["POINTWISE", "UPDATES", "At", "Place", "Reader", "expression", "is_pointwise",
+           "update_place", "updates_of"]
 
 At: TypeAlias = tuple[Index, ...]
+Place: TypeAlias = tuple[At, Expr | None]
 _I64 = DTYPES["i64"]
 _BOOL = DTYPES["bool"]
 
@@ -170,41 +172,119 @@ def _size(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
 
 def _gather(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
     x, *indices = n.inputs
+    place, inside = _picked(r, n, x, indices, at, guard)
+    if inside is None:
+        return r.read(x, place, guard)
+    both = inside if guard is None else r.exprs.apply("and", _BOOL, guard, inside)
+    return r.exprs.apply("select", n.dtype, inside, r.read(x, place, both),
+                         r.exprs.const(0, n.dtype))
+
+
+def _picked(r: Reader, n: Node, x: Node, indices: Sequence[Node], at: At, guard: Expr | None
+            ) -> Place:
+    """Where the element of a gather lies in `x`, and whether it lies inside, if that may fail."""
     position, rank = n.attrs["position"], len(indices[0].shape)
     where = at[position:position + rank]
     rest = iter(at[:position] + at[position + rank:])
-    picked = {}
-    for axis, i in zip(n.attrs["axes"], indices):
-        picked[axis] = _bounded(r, n, r.read(i, where, guard), x.shape[axis], axis, guard)
-    return r.read(x, tuple(picked[a] if a in picked else next(rest)
-                           for a in range(len(x.shape))), guard)
+    picked, conditions = {}, []
+    for axis, node in zip(n.attrs["axes"], indices):
+        i = r.read(node, where, guard)
+        if i.kind == "index" and i.index[0].within(x.shape[axis]):
+            picked[axis] = i.index[0]
+            continue
+        if n.attrs["mode"] == "drop":
+            conditions += _conditions(r, i, x.shape[axis])
+        picked[axis] = _bounded(r, n, i, x.shape[axis], axis, guard)
+    return tuple(picked[a] if a in picked else next(rest) for a in range(len(x.shape))), \
+        _all(r, conditions)
+
+
+def _conditions(r: Reader, i: Expr, size: Dim) -> list[Expr]:
+    """That -size <= i < size."""
+    ex = r.exprs
+    return [ex.apply("ge", _BOOL, i, ex.index(as_index(size) * -1, _I64)),
+            ex.apply("lt", _BOOL, i, ex.index(as_index(size), _I64))]
 
 
 def _bounded(r: Reader, n: Node, i: Expr, size: Dim, axis: int, guard: Expr | None) -> Index:
     """A run-time index brought into [0, size) by the gather's mode."""
-    ex = r.exprs
-    if i.kind == "index" and i.index[0].within(size):
-        return i.index[0]
+    ex, mode = r.exprs, n.attrs["mode"]
     zero = ex.const(0, _I64)
     count = ex.index(as_index(size), _I64)
-    if n.attrs["mode"] == "clip":
-        last = ex.index(as_index(size - 1), _I64)
-        i = ex.apply("maximum", _I64, ex.apply("minimum", _I64, i, last), zero)
-    elif n.attrs["mode"] == "wrap":
-        i = ex.apply("remainder", _I64, i, count)
-    else:
+    if mode == "clip":
+        return _clamped(r, i, size)
+    if mode == "wrap":
+        return as_index(Value(ex.apply("remainder", _I64, i, count), size))
+    if mode == "raise":
         # where the guard is false the element is not needed, and its index may be anything
         r.check(n, i if guard is None else ex.apply("select", _I64, guard, i, zero), size, axis)
-        negative = ex.apply("lt", _BOOL, i, zero)
-        i = ex.apply("select", _I64, negative, ex.apply("add", _I64, i, count), i)
-        # the check only notes the error; the read must stay inside the array all the same
-        last = ex.index(as_index(size - 1), _I64)
-        i = ex.apply("maximum", _I64, ex.apply("minimum", _I64, i, last), zero)
-    return as_index(Value(i, size))
+    negative = ex.apply("lt", _BOOL, i, zero)
+    i = ex.apply("select", _I64, negative, ex.apply("add", _I64, i, count), i)
+    # the check only notes the error; the access must stay inside the array all the same
+    return _clamped(r, i, size)
 
+
+def _clamped(r: Reader, i: Expr, below: Dim) -> Index:
+    """A run-time index brought into [0, below)."""
+    ex = r.exprs
+    if below == 1:
+        return Index()
+    if i.kind == "const" and isinstance(below, int):
+        return as_index(min(max(int(i.what), 0), below - 1))
+    last = ex.index(as_index(below - 1), _I64)
+    i = ex.apply("maximum", _I64, ex.apply("minimum", _I64, i, last), ex.const(0, _I64))
+    return as_index(Value(i, below))
+
+
+def _dynamic_slice(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    x, *starts = n.inputs
+    place, fits = _window(r, x, starts, n.shape, at, 1)
+    if fits is not None:
+        guard = fits if guard is None else r.exprs.apply("and", _BOOL, guard, fits)
+    return r.read(x, place, guard)
+
+
+def _window(r: Reader, x: Node, starts: Sequence[Node], sizes: Shape, at: At, least: int) -> Place:
+    """Where the element of a part of `x` lies in it; and whether the part fits, where that cannot
+    be told from the sizes. Axes are taken to have `least` elements."""
+    place, conditions = [], []
+    for ix, start, n, d in zip(at, starts, sizes, x.shape):
+        if n != d:
+            ix = ix + _clamped(r, r.read(start, ()), d - n + 1)
+            if not isinstance(d - n, int) and n != least:
+                conditions.append(r.exprs.apply("le", _BOOL, r.exprs.index(as_index(n), _I64),
+                                                r.exprs.index(as_index(d), _I64)))
+        place.append(ix)
+    return tuple(place), _all(r, conditions)
+
+
+# ---- updates: where they write
+
+def updates_of(n: Node) -> Node:
+    """The operand whose elements an update writes."""
+    return n.inputs[-1] if n.opname == "scatter" else n.inputs[1]
+
+
+def update_place(r: Reader, n: Node, at: At) -> Place:
+    """Where an update writes the element at `at` of its updates, and under which condition."""
+    x = n.inputs[0]
+    if n.opname != "scatter":
+        return _window(r, x, n.inputs[2:], updates_of(n).shape, at, 0)
+    place, inside = _picked(r, n, x, n.inputs[1:-1], at, None)
+    # an array of symbolic size may be empty: nothing is written to it
+    some = [r.exprs.apply("gt", _BOOL, r.exprs.index(as_index(x.shape[a]), _I64),
+                          r.exprs.const(0, _I64))
+            for a in n.attrs["axes"] if not isinstance(x.shape[a], int)]
+    return place, _all(r, [*([inside] if inside is not None else []), *some])
+
+
+UPDATES = frozenset({"scatter", "dynamic_update_slice"})
+"""Ops whose result is their first operand with elements overwritten: done in place where it is
+not needed any more."""
 
 POINTWISE: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast, "reshape": _reshape, "transpose": _transpose,
     "reverse": _reverse, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
     "constant": _constant, "iota": _iota, "size": _size, "gather": _gather,
+    "dynamic_slice": _dynamic_slice,
 }

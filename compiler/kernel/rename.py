@@ -53,13 +53,15 @@ class Substitution:
 
     def store(self, s: Store) -> Store:
         """The same store over the new axes and buffers."""
-        return Store(self._buffers.get(s.buffer, s.buffer), tuple(map(self.index, s.index)),
-                     self.expr(s.value))
+        return replace(s, buffer=self._buffers.get(s.buffer, s.buffer),
+                       index=tuple(map(self.index, s.index)), value=self.expr(s.value),
+                       guard=None if s.guard is None else self.expr(s.guard))
 
     def stage(self, s: Stage, axes: tuple[Axis, ...]) -> Stage:
         """The same stage, with these axes, over the new axes and buffers."""
+        ordered = {b for a in s.ordered for b in self.index(as_index(a)).axes}
         return Stage(axes, tuple(map(self.reduce, s.reduces)), tuple(map(self.store, s.stores)),
-                     tuple(map(self.check, s.checks)))
+                     tuple(map(self.check, s.checks)), tuple(a for a in axes if a in ordered))
 
 
 def canonical(kernel: Kernel) -> Kernel:
@@ -74,7 +76,8 @@ def canonical(kernel: Kernel) -> Kernel:
     stages = tuple(swap.stage(s, tuple(letters[a] for a in s.axes)) for s in kernel.stages)
     return Kernel(tuple(letters[a] for a in kernel.axes), stages,
                   tuple((names[n], t) for n, t in kernel.buffers),
-                  tuple(names[n] for n in kernel.outputs), kernel.scratch)
+                  tuple(names[n] for n in kernel.outputs), kernel.scratch,
+                  names.get(kernel.updates, ""))
 
 
 def axis_name(i: int) -> str:

@@ -1,7 +1,7 @@
 """All ops. Importing this package fills the table in `registry`."""
 
-from weft.compiler.ops import elementwise, indexing, reductions, views
+from weft.compiler.ops import elementwise, indexing, reductions, updates, views
 from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, register
 
 __all__ = ["KINDS", "OPS", "Op", "elementwise", "get_op", "indexing", "reductions", "register",
-           "views"]
+           "updates", "views"]

@@ -1,4 +1,4 @@
-"""Indexing by computed indices, sorting, and taking one of several results."""
+"""Sorting, searching, and taking one of several results."""
 
 from __future__ import annotations
 
@@ -16,50 +16,6 @@ __all__: list[str] = []
 
 Types = tuple[TensorType, ...]
 _A = np.sin(np.arange(1.0, 61.0)).reshape(4, 3, 5)    # (numpy.random is slow to import)
-
-
-def _gather(types: Types, attrs: Attrs) -> TensorType:
-    x, *indices = types
-    axes, position = tuple(attrs["axes"]), attrs["position"]
-    check_axes("gather", axes, x.rank)
-    if len(indices) != len(axes) or not indices:
-        raise ShapeError(f"gather got {len(indices)} index arrays for {len(axes)} axes")
-    shape = indices[0].shape
-    for t in indices:
-        if t.dtype is not DTYPES["i64"] or t.shape != shape:
-            raise DTypeError(f"gather got an index {t}", expected=f"i64 indices of shape {shape}")
-    rest = [d for a, d in enumerate(x.shape) if a not in axes]
-    if not 0 <= position <= len(rest):
-        raise ShapeError(f"gather got position {position}", expected=f"in [0, {len(rest)}]")
-    return TensorType((*rest[:position], *shape, *rest[position:]), x.dtype)
-
-
-def _gather_ref(xp: Any, x: Any, *indices: Any, axes: tuple[int, ...], position: int,
-                mode: str) -> Any:
-    sizes = [x.shape[a] for a in axes]
-    if mode == "clip":
-        indices = tuple(xp.clip(i, 0, d - 1) for i, d in zip(indices, sizes))
-    elif mode == "wrap":
-        indices = tuple(xp.remainder(i, d) for i, d in zip(indices, sizes))
-    order = [*axes, *(a for a in range(x.ndim) if a not in axes)]
-    picked = x.transpose(order)[indices]
-    k = indices[0].ndim
-    rest = list(range(k, picked.ndim))
-    return xp.asarray(picked.transpose(rest[:position] + list(range(k)) + rest[position:])).copy()
-
-
-register(Op("gather", "indexing", None, "the operand indexed along `axes` by index arrays; their "
-            "shape stands at `position` of the result, before the axes left. Modes: `raise` "
-            "(negative indices count from the end, others out of bounds raise), `clip`, `wrap`",
-            _gather, _gather_ref, attrs=("axes", "position", "mode"), cost=2,
-            samples=lambda: [
-                ((_A, np.array([0, -1, 2])), {"axes": (0,), "position": 0, "mode": "raise"}),
-                ((_A, np.array([[0, 4], [2, -5]])), {"axes": (2,), "position": 1, "mode": "raise"}),
-                ((_A, np.array([1, 0]), np.array([-2, 4])),
-                 {"axes": (1, 2), "position": 1, "mode": "raise"}),
-                ((_A, np.array([9, -9])), {"axes": (1,), "position": 1, "mode": "clip"}),
-                ((_A, np.array([9, -9])), {"axes": (1,), "position": 1, "mode": "wrap"}),
-                ((_A, np.array(2)), {"axes": (0,), "position": 0, "mode": "raise"})]))
 
 
 def _sort(name: str, dtype: str | None) -> Any:

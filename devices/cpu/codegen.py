@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
+from weft.compiler.kernel.expr import Expr
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Index
-from weft.compiler.kernel.ir import Check, Kernel, Stage
+from weft.compiler.kernel.ir import Check, Kernel, Stage, Store
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, numel
 from weft.devices.cpu.accumulate import Accumulator, accumulator, compensated, two_sum
@@ -420,7 +421,8 @@ class _Loops:
     def _turn(self, stage: Stage, mask: Val | None) -> None:
         for number, c in enumerate(stage.checks):
             self._check(c, self.ev.real(c.value), mask, number)
-        v = self.ev.vector if mask is None and self.ev.lanes > 1 else None
+        v = self.ev.vector if mask is None and self.ev.lanes > 1 and not self.kernel.updates \
+            else None
         for group in side_by_side(stage.stores, v) if v else [[w] for w in stage.stores]:
             if len(group) > 1:
                 self.ev.store_interleaved(group[0].buffer, group[0].index[0],
@@ -428,7 +430,21 @@ class _Loops:
                 continue
             (w,) = group
             streamed = self.plan.stream and mask is None and self.ev.lanes == self.plan.lanes
-            self.ev.store(w.buffer, w.index[0], self.ev.value(w.value), mask, streamed)
+            if w.guard is None:
+                self.ev.put(w, mask, streamed)
+            else:
+                self._guarded(w, w.guard, mask)
+
+    def _guarded(self, w: Store, guard: Expr, mask: Val | None) -> None:
+        """A store in the lanes where its guard is true; what it stores is computed if any is."""
+        e, ev = self.e, self.ev
+        some = live = ev.real(guard)
+        if live.lanes > 1:
+            live = live if mask is None else live & mask
+            some, mask = e.any(live), live
+        with e.when(some, "guarded"), ev.scope():
+            ev.mask = mask
+            ev.put(w, mask)
 
     def single(self, stage: Stage, mask: Val | None) -> None:
         """A stage without inner axes: a reduction over no more than one element is that element."""
@@ -445,13 +461,7 @@ class _Loops:
         bad = value < 0 if c.kind == "exponent" else (value >= bound) | (value < -bound)
         if mask is not None and bad.lanes > 1:
             bad = bad & mask
-        if bad.lanes > 1:
-            n = bad.lanes
-            e.declares.add(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)")
-            some = e.assign(f"call i1 @llvm.vector.reduce.or.v{n}i1({bad.type} {bad.ref})", "i1")
-        else:
-            some = bad
-        with e.when(some, "bad"):
+        with e.when(e.any(bad) if bad.lanes > 1 else bad, "bad"):
             self._report(value, bad, number)
 
     def _report(self, value: Val, bad: Val, number: int) -> None:

@@ -16,7 +16,7 @@ from weft.compiler.kernel.columns import split_columns
 from weft.compiler.kernel.ir import Program, Step
 from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
-from weft.compiler.kernel.pullback import POINTWISE
+from weft.compiler.kernel.pullback import POINTWISE, UPDATES
 from weft.compiler.kernel.split import split_reductions
 from weft.compiler.ops.registry import OPS
 from weft.compiler.target import Target
@@ -48,7 +48,7 @@ class CpuDevice:
         """All ops but those that no schedule or table line covers."""
         loops = frozenset(n for n, op in OPS.items()
                           if op.kind in ("reduction", "contraction", "scan", "sort", "structure"))
-        return TABLE | frozenset(POINTWISE) | loops | {"searchsorted"}
+        return TABLE | frozenset(POINTWISE) | UPDATES | loops | {"searchsorted"}
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:
         """The program of kernels for an optimised graph."""

@@ -320,6 +320,12 @@ class Emitter:
         t = _LLVM[dtype]
         return Val(self, "<" + ", ".join(f"{t} {i}" for i in range(lanes)) + ">", dtype, lanes)
 
+    def any(self, mask: Val) -> Val:
+        """Whether the mask is true in some lane."""
+        n = mask.lanes
+        self.declares.add(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)")
+        return self.assign(f"call i1 @llvm.vector.reduce.or.v{n}i1({mask.type} {mask.ref})", "i1")
+
     def first_set(self, mask: Val) -> Val:
         """The number (i64) of the first lane where the mask is true, if there is one."""
         bits = self.assign(f"bitcast {mask.type} {mask.ref} to i{mask.lanes}", "i64")

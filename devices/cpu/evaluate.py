@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index, Quotient, Remainder, Value
+from weft.compiler.kernel.ir import Store
 from weft.compiler.types import DTYPES, Dim, DType, Size, TensorType
 from weft.devices.cpu.emit import Emitter, Val, llvm_type
 from weft.devices.cpu.interleave import interleaved, picked
@@ -411,6 +412,18 @@ class Evaluator:
 
     # ---- stores
 
+    def put(self, w: Store, mask: Val | None, nontemporal: bool = False) -> None:
+        """A store of a kernel, for the live lanes."""
+        value, index, dtype = self.value(w.value), w.index[0], self.types[w.buffer].dtype
+        if self.types[w.buffer].size == 0:
+            return
+        if w.combine:
+            there = self._load(Expr("load", dtype, w.buffer, (), (index,)))
+            lanes = max(there.lanes, value.lanes)
+            value = apply(self.e, w.combine, dtype, Typed(self.splat(there, lanes), dtype),
+                          Typed(self.splat(value, lanes), dtype))
+        self.store(w.buffer, index, value, mask, nontemporal)
+
     def store(self, buffer: str, index: Index, value: Scalar, mask: Val | None,
               nontemporal: bool = False) -> None:
         """Write a value for the live lanes."""
@@ -499,6 +512,6 @@ def _atom_changes(atom: object, changing: frozenset[Axis]) -> bool:
     if isinstance(atom, Axis):
         return atom in changing
     if isinstance(atom, Value):
-        return True  # its own axes are accounted for where it is evaluated
+        return bool(atom.expr.axes & changing or atom.expr.accs)
     return bool(Index(((atom, 1),)).axes & changing) or bool(  # type: ignore[arg-type]
         index_values(Index(((atom, 1),))))                     # type: ignore[arg-type]

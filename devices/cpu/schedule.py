@@ -115,14 +115,23 @@ def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
     elif unroll == 4 and not across and _latency_bound(kernel):
         unroll = 8
     lanes = base * unroll
-    longest = _known(kernel.axes[-1].extent) if across and kernel.axes else max(
-        (_known(s.axes[-1].extent) for s in _stages_in(kernel)), default=1)
+    longest = _known(kernel.axes[-1].extent) if across and kernel.axes else _longest(kernel)
     while lanes > 1 and lanes // 2 >= max(longest, 1):
         lanes //= 2
     if not target.masked:
         while lanes > 1 and lanes > longest:
             lanes //= 2
     return lanes
+
+
+def _longest(kernel: Kernel) -> int:
+    """Turns that lanes along the stages' last axes can share, of what takes the most time."""
+    stages = _stages_in(kernel)
+    if kernel.updates:
+        stages = [s for s in stages if s.stores]
+    if any(s.axes[-1] in s.ordered for s in stages):
+        return 1
+    return max((_known(s.axes[-1].extent) for s in stages), default=1)
 
 
 def _latency_bound(kernel: Kernel) -> bool:
@@ -214,7 +223,8 @@ def _sweep_block(kernel: Kernel, lanes: int) -> int:
 
 def _streams(kernel: Kernel, lanes: int, target: Target) -> bool:
     """Whether results are too large for any cache to keep, and lie so that they can be streamed."""
-    if kernel.symbols or any(s.axes or s.checks for s in kernel.stages) or not kernel.axes:
+    if kernel.symbols or any(s.axes or s.checks for s in kernel.stages) or not kernel.axes \
+            or kernel.updates:
         return False
     v = kernel.axes[-1]
     for s in kernel.stages:

@@ -9,6 +9,7 @@ import numpy as np
 
 from weft.compiler.errors import WeftError
 from weft.compiler.ops import OPS, Op
+from weft.compiler.ops.updates import COMBINE
 from weft.compiler.types import DTYPES, DType, TensorType, dtype_of
 
 Case = tuple[tuple[np.ndarray, ...], dict[str, Any]]
@@ -80,6 +81,36 @@ def cases(op: Op) -> Iterator[tuple[str, Case]]:
                     x = np.where((np.abs(x) < 1e-3) & (x != 0), x.dtype.type(1.5), x)
                 if accepts(op, (x,), attrs):
                     yield f"{name}-axis{axis}", ((x,), attrs)
+
+
+    if op.kind == "indexing":
+        yield from indexing_cases(op)
+
+
+def indexing_cases(op: Op) -> Iterator[tuple[str, Case]]:
+    """Special values of every element type, at places met once, several times or never."""
+    rng = np.random.default_rng(0)
+    twice, once = rng.integers(-7, 7, 16), rng.permutation(7)[:5]
+    start, zero = np.array(3), np.array(0)
+    for name, dtype in DTYPES.items():
+        x = values(dtype)[:63].reshape(7, 9)
+        more = values(dtype, 1)
+        if op.name == "gather":
+            yield name, ((x, twice), {"axes": (0,), "position": 0, "mode": "raise"})
+        elif op.name == "dynamic_slice":
+            yield name, ((x, start, zero), {"sizes": (2, 9)})
+        elif op.name == "dynamic_update_slice":
+            yield name, ((x, more[:18].reshape(2, 9), start, zero), {})
+        elif op.name == "scatter":
+            for combine in COMBINE:
+                attrs = {"axes": (0,), "mode": "drop", "combine": combine}
+                yield f"{name}-{combine}-rows", (
+                    (x, once, more[:45].reshape(5, 9)), {**attrs, "position": 0})
+                yield f"{name}-{combine}-columns", (
+                    (x, twice[:6], more[:54].reshape(9, 6)), {**attrs, "position": 1})
+                yield f"{name}-{combine}-elements", (
+                    (x, rng.integers(-8, 8, 50), rng.integers(-9, 9, 50), more[:50]),
+                    {**attrs, "axes": (0, 1), "position": 0})
 
 
 def types_of(arrays: tuple[np.ndarray, ...]) -> tuple[TensorType, ...]:
