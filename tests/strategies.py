@@ -279,6 +279,41 @@ class _Maker:
         attrs = {"stable": True} if name in ("sort", "argsort") else {}
         return self.b.add(name, x, axis=axis, **attrs)
 
+    def indices(self, shape: Shape, low: int, high: int) -> Node:
+        n = int(np.prod(shape))  # type: ignore[arg-type]
+        line = [self.draw(st.integers(low, high)) for _ in range(n)]
+        return self.b.constant(np.array(line, np.int64).reshape(shape))  # type: ignore[arg-type]
+
+    def scatter(self) -> Node | None:
+        """A gather, or a scatter of what a gather reads or of a value everywhere."""
+        x = self.value(lambda v: len(v.shape) > 0 and v.tensor.is_static and 0 not in v.shape)
+        if x is None:
+            return None
+        axis = self.pick(range(len(x.shape)))
+        attrs = {"axes": (axis,), "position": self.pick(range(len(x.shape))),
+                 "mode": self.pick(("raise", "clip", "wrap", "drop"))}
+        low, high = (-x.shape[axis], x.shape[axis] - 1) if attrs["mode"] == "raise" else (-9, 9)
+        i = self.indices(self.pick(((), (1,), (3,), (2, 2), (0,))), low, high)
+        read = self.b.add("gather", x, i, **attrs)
+        if self.draw(st.booleans()):
+            return read
+        updates = self.pick((read, self.b.broadcast(self.scalar(x.dtype), read.shape)))
+        return self.b.add("scatter", x, i, updates, **attrs, combine=self.pick(("set", "add")))
+
+    def part(self) -> Node | None:
+        """A dynamic slice, or an update of one by another."""
+        x = self.value(lambda v: v.tensor.is_static)
+        if x is None:
+            return None
+
+        def starts() -> list[Node]:
+            return [self.indices((), -2, 4) for _ in x.shape]
+        sizes = tuple(self.draw(st.integers(0, d)) for d in x.shape)
+        read = self.b.add("dynamic_slice", x, *starts(), sizes=sizes)
+        if self.draw(st.booleans()):
+            return read
+        return self.b.add("dynamic_update_slice", x, read, *starts())
+
     def dot(self) -> Node | None:
         x = self.value(lambda v: v.dtype.kind in ("int", "float") and len(v.shape) in (1, 2, 3))
         if x is None:
@@ -313,7 +348,7 @@ _LETTERS = {name: _letters(name) for name in _ELEMENTWISE}
 _STEPS = ("elementwise", "elementwise", "elementwise", "elementwise", "select", "convert",
           "broadcast", "broadcast", "reshape", "reshape", "transpose", "transpose", "reverse",
           "slice", "pad", "concatenate", "iota", "constant", "reduction", "reduction", "along",
-          "dot", "power")
+          "dot", "power", "scatter", "part")
 _BIG = 400  # elements: random dots and broadcasts must not run away
 
 

@@ -179,6 +179,7 @@ def _copy_step(node: Node, result: str, names: _Names) -> Step:
     if not is_scalar_constant(node):
         return copy_step(names.of(node), result, node.tensor, note)
     value = Exprs().const(node.attrs["value"], node.dtype)
-    kernel = Kernel((), (Stage((), (), (Store("b1", (), value),)),), (("b1", node.tensor),), ("b1",))
+    kernel = Kernel((), (Stage((), (), (Store("b0", (), value),)),), (("b0", node.tensor),),
+                    ("b0",))
     return Step(kernel, (result,), f"copy_{result}", ("copy",), (), (note,), 0.0,
                 2.0 * node.dtype.itemsize)

@@ -101,7 +101,7 @@ def _gather_ref(xp: Any, x: Any, *indices: Any, axes: tuple[int, ...], position:
     else:
         picked = xp.zeros((valid.size, *source.shape[len(axes):]), x.dtype)
         picked[valid] = source[tuple(i[valid] for i in flat)]
-    picked = picked.reshape(*indices[0].shape, *source.shape[len(axes):])
+    picked = picked.reshape((*indices[0].shape, *source.shape[len(axes):]))
     rest = list(range(k, picked.ndim))
     return xp.asarray(picked.transpose(rest[:position] + list(range(k)) + rest[position:])).copy()
 
@@ -111,10 +111,10 @@ def _scatter_ref(xp: Any, x: Any, *operands: Any, axes: tuple[int, ...], positio
     *indices, updates = operands
     out, k = xp.array(x), indices[0].ndim
     rest = [a for a in range(updates.ndim) if not position <= a < position + k]
-    values = updates.transpose([*range(position, position + k), *rest])
-    target = out.transpose([*axes, *(a for a in range(x.ndim) if a not in axes)])
+    values = updates.transpose((*range(position, position + k), *rest))
+    target = out.transpose((*axes, *(a for a in range(x.ndim) if a not in axes)))
     flat, valid = _flat_indices(xp, [x.shape[a] for a in axes], tuple(indices), mode)
-    values = values.reshape(valid.size, *target.shape[len(axes):])[valid]
+    values = values.reshape((valid.size, *target.shape[len(axes):]))[valid]
     where = tuple(i[valid] for i in flat)
     op = COMBINE[combine]
     if op is None:
@@ -141,8 +141,7 @@ _GATHERS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
 def _updates(arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
     x, *indices = arrays
     shape = picked_shape(x.shape, indices[0].shape, attrs["axes"], attrs["position"])
-    size = int(np.prod(shape))
-    return np.cos(np.arange(1.0, size + 1)).reshape(shape)  # type: ignore[arg-type]
+    return np.cos(np.indices(shape).sum(axis=0) * 7.0 + 1)  # type: ignore[arg-type]
 
 
 def _scatter_samples() -> list[tuple[tuple[Any, ...], dict[str, Any]]]:

@@ -13,7 +13,8 @@ from weft.devices.reference import evaluate
 
 EXACT = ("bool", "i8", "u32", "i64", "f64")
 MOVES = ("elementwise", "elementwise", "convert", "select", "broadcast", "reshape", "transpose",
-         "reverse", "slice", "pad", "concatenate", "iota", "constant", "along")
+         "reverse", "slice", "pad", "concatenate", "iota", "constant", "along",
+         "scatter", "part")
 few = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 many = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 every_device = pytest.mark.parametrize("device", DEVICES, ids=str)

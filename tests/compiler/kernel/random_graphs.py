@@ -8,6 +8,7 @@ from typing import Any
 from kernel_graphs import Make
 
 from weft.compiler.ir import Graph, Node
+from weft.compiler.ops.updates import picked_shape
 from weft.compiler.types import numel
 
 __all__ = ["random_graph"]
@@ -176,6 +177,45 @@ class _Maker:
         return self.b.gather(x, i, axes=(axis,), position=self.c.below(len(x.shape)),
                              mode=self.c.of(["clip", "wrap"]))
 
+    def scatter(self) -> Node | None:
+        x = self.pick(lambda n: len(n.shape) > 0 and 0 not in n.shape)
+        i = self.pick(lambda n: n.dtype.name == "i64")
+        if x is None or i is None:
+            return None
+        axes = tuple(a for a in range(len(x.shape)) if self.c.flip()) or (0,)
+        position = self.c.below(len(x.shape) - len(axes) + 1)
+        shape = picked_shape(x.shape, i.shape, axes, position)
+        u = self.pick(lambda n: n.dtype is x.dtype and n.shape in ((), shape))
+        if int(numel(shape)) > 2000 or u is None:  # type: ignore[arg-type]
+            return None
+        u = self.b.broadcast(u, shape)
+        indices = [i] + [self.b.iota(shape=i.shape, axis=self.c.below(len(i.shape)),
+                                     dtype=i.dtype) if i.shape and self.c.flip() else i
+                         for _ in axes[1:]]
+        return self.b.scatter(x, *indices, u, axes=axes, position=position,
+                              mode=self.c.of(["clip", "wrap", "drop"]),
+                              combine=self.c.of(["set", "add", "mul", "min", "max"]))
+
+    def starts(self, x: Node) -> list[Node]:
+        found = [self.pick(lambda n: n.dtype.name == "i64" and n.shape == ()) for _ in x.shape]
+        return [self.b.scalar(self.c.below(4) - 1, "i64") if f is None or self.c.flip() else f
+                for f in found]
+
+    def dynamic_slice(self) -> Node | None:
+        x = self.pick(lambda n: len(n.shape) > 0)
+        if x is None:
+            return None
+        sizes = tuple(self.c.below(int(d) + 1) if self.c.flip() else d for d in x.shape)
+        return self.b.dynamic_slice(x, *self.starts(x), sizes=sizes)
+
+    def dynamic_update_slice(self) -> Node | None:
+        x = self.pick(lambda n: len(n.shape) > 0)
+        u = x and self.pick(lambda n: n.dtype is x.dtype and len(n.shape) == len(x.shape) and all(
+            a <= b for a, b in zip(n.shape, x.shape)))
+        if x is None or u is None:
+            return None
+        return self.b.dynamic_update_slice(x, u, *self.starts(x))
+
     def iota(self) -> Node | None:
         shape = [self.c.of(SIZES) for _ in range(1 + self.c.below(2))]
         return self.b.iota(shape=tuple(shape), axis=self.c.below(len(shape)),
@@ -193,7 +233,8 @@ class _Maker:
 
 _KINDS = ["unary", "binary", "broadcast", "reshape", "transpose", "reverse", "slice", "pad",
           "concatenate", "reduction", "keepdims", "matmul", "gather", "iota", "scan", "select",
-          "binary", "unary", "keepdims", "binary"]
+          "binary", "unary", "keepdims", "binary", "scatter", "dynamic_slice",
+          "dynamic_update_slice"]
 
 
 def random_graph(below: Callable[[int], int], most: int = 12, zero: bool = True) -> Graph:
