@@ -123,9 +123,10 @@ class _Construction:
         checked: dict[tuple[Axis, ...], list[Check]] = {}
         for c in self.checks:
             checked.setdefault(tuple(a for a in inner if a in c.value.axes), []).append(c)
+        same = tuple(checked.pop(inner, ()))        # in each turn, before it writes
         stages = [Stage(axes, checks=tuple(cs)) for axes, cs in checked.items()]
         buffers = [(n, x.tensor) for n, x in self.loads.items()]
-        return Kernel(rows, (*stages, Stage(inner, (), (store,), (), ordered)),
+        return Kernel(rows, (*stages, Stage(inner, (), (store,), same, ordered)),
                       (*buffers, (node.name, node.tensor)), (node.name,), (), node.name)
 
     def _stages(self, stores: list[Store], rows: frozenset[Axis]) -> tuple[Stage, ...]:

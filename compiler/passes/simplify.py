@@ -18,6 +18,7 @@ from weft.compiler.rewrite import (
     motion,
     reductions,
     rewrite,
+    updates,
     views,
 )
 from weft.compiler.rewrite.fold import fold_rules
@@ -30,7 +31,8 @@ _FOLD_LIMIT = 4096
 
 def canonical_rules() -> tuple[Rule, ...]:
     """The rules of `Canonicalize`, in the order in which they are tried."""
-    return (*arith.RULES, *logic.RULES, *views.RULES, *reductions.RULES, *fast.RULES)
+    return (*arith.RULES, *logic.RULES, *views.RULES, *updates.RULES, *reductions.RULES,
+            *fast.RULES)
 
 
 @functools.cache

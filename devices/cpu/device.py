@@ -18,6 +18,7 @@ from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE, UPDATES
 from weft.compiler.kernel.split import split_reductions
+from weft.compiler.kernel.spread import spread_updates
 from weft.compiler.ops.registry import OPS
 from weft.compiler.target import Target
 from weft.compiler.types import Size, evaluate_dim
@@ -54,7 +55,7 @@ class CpuDevice:
         """The program of kernels for an optimised graph."""
         program = split_reductions(build_program(graph, target), target)
         program = split_pieces(split_columns(program))
-        return CpuLowered(graph, program, target)
+        return CpuLowered(graph, spread_updates(program, target), target)
 
 
 class CpuLowered:

@@ -236,6 +236,16 @@ CASES: dict[str, list[tuple[str, Make]]] = {
         ("f", lambda b, x, y, d: b.reverse(_rows(b, x), axes=(0, 1))),
         ("f", lambda b, x, y, d: b.reverse(_rows(b, x), axes=(0,)))],
     "splat": [("bifc", lambda b, x, y, d: b.constant(np.ones((3, 2), d.numpy)))],
+    "slice_is_static": [
+        ("f", lambda b, x, y, d: b.dynamic_slice(x, b.scalar(s, "i64"), sizes=(n,)))
+        for s, n in ((3, 5), (-2, 5), (40, 1))],
+    "update_is_all": [("f", lambda b, x, y, d: b.dynamic_update_slice(x, y, b.scalar(2, "i64")))],
+    "update_is_nothing": [
+        ("f", lambda b, x, y, d: b.dynamic_update_slice(x, _slice(b, y, (2,), (2,)),
+                                                        b.scalar(2, "i64"))),
+        ("f", lambda b, x, y, d: b.scatter(x, b.constant(np.zeros(0, np.int64)),
+                                           _slice(b, y, (2,), (2,)), axes=(0,), position=0,
+                                           mode="raise", combine="add"))],
     "nothing": [("bifc", lambda b, x, y, d: b.abs(_slice(b, x, (2,), (2,))))],
     "convert_iota": [("ifc", lambda b, x, y, d: b.convert(
         b.iota(shape=(300, 2), axis=0, dtype=DTYPES["i64"]), d if d.name != "i64" else "f16"))],
