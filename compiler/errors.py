@@ -16,9 +16,9 @@ import numpy as np
 from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = [
-    "DTypeError", "DataDependentError", "EscapedTracerError", "IndexOutOfBoundsError", "Origin",
-    "ShapeError", "TextError", "TracerValueError", "UnsupportedError", "ValueRangeError",
-    "VerifyError", "WeftError", "caller_origin",
+    "DTypeError", "DataDependentError", "EscapedTracerError", "IndexOutOfBoundsError",
+    "LinAlgError", "Origin", "ShapeError", "TextError", "TracerValueError", "UnsupportedError",
+    "ValueRangeError", "VerifyError", "WeftError", "caller_origin",
 ]
 
 
@@ -97,6 +97,10 @@ class IndexOutOfBoundsError(WeftError, IndexError):
 
 class ValueRangeError(WeftError, ValueError):
     """A value that an operation does not allow, found while running."""
+
+
+class LinAlgError(WeftError, np.linalg.LinAlgError):
+    """Matrices whose shape or values do not allow what is asked; NumPy's error of that name."""
 
 
 class TextError(WeftError, ValueError):

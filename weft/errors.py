@@ -10,6 +10,7 @@ from weft.compiler.errors import (
     DTypeError,
     EscapedTracerError,
     IndexOutOfBoundsError,
+    LinAlgError,
     ShapeError,
     TextError,
     TracerValueError,
@@ -20,5 +21,5 @@ from weft.compiler.errors import (
 from weft.devices.protocol import DeviceError
 
 __all__ = ["DTypeError", "DataDependentError", "DeviceError", "EscapedTracerError",
-           "IndexOutOfBoundsError", "ShapeError", "TextError", "TracerValueError",
+           "IndexOutOfBoundsError", "LinAlgError", "ShapeError", "TextError", "TracerValueError",
            "UnsupportedError", "VerifyError", "WeftError"]

@@ -34,7 +34,7 @@ from weft.compiler.kernel.pullback import (
     updates_of,
 )
 from weft.compiler.target import Target
-from weft.compiler.types import DTYPES, Dim
+from weft.compiler.types import DTYPES, Dim, TensorType
 
 __all__ = ["cluster_graph"]
 
@@ -43,6 +43,7 @@ MAX_DEPTH = 100       # operations one behind another: recursion follows them
 MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
+_LIBRARY = frozenset({"sort", "scan", "factorization", "transform"})
 _FREE = _MOVES | {"iota", "size", "dynamic_slice"}
 
 
@@ -74,6 +75,7 @@ class _Fusion:
         self.clusters: list[Cluster] = []
         self.home: dict[Node, Cluster] = {}         # stored or single-cluster members
         self.stored: set[Node] = set(graph.results)
+        self.several: dict[Node, Cluster] = {}      # the steps of nodes with several results
         self._axis = 0
         for n in graph.nodes:
             if _is_library(n):
@@ -94,6 +96,9 @@ class _Fusion:
     # ---- deciding
 
     def place(self, node: Node, needed_by: list[Cluster]) -> None:
+        if node.opname == "get":
+            self.new_result(node)
+            return
         if _is_library(node):
             self.new_library(node)
             return
@@ -356,7 +361,7 @@ class _Fusion:
     def fuse_side_by_side(self) -> None:
         """Merge clusters that read the same array over the same space: it is read only once."""
         for node in (*self.graph.params, *self.graph.nodes):
-            if node.shape != ():
+            if isinstance(node.type, TensorType) and node.shape != ():
                 readers = [k for k in self.clusters
                            if node in k.demand and (node not in k.members or node in k.roots)]
                 self.merged(readers, node)
@@ -430,14 +435,26 @@ class _Fusion:
         update_place(reader, node, at)
         reader.read(updates, at)
 
-    def new_library(self, node: Node) -> None:
+    def new_library(self, node: Node) -> Cluster:
         k = Cluster(axes=(), library=True, members=[node], roots={node: ()})
         self.clusters.append(k)
         self.home[node] = k
+        return k
+
+    def new_result(self, get: Node) -> None:
+        """A root of the step whose results it is one of. (A second `get` of the same result, which
+        no optimised graph has, is computed again.)"""
+        (source,) = get.inputs
+        k = self.several.get(source)
+        if k is None or any(r.attrs == get.attrs for r in k.roots):
+            k = self.several[source] = self.new_library(source)
+            k.roots.clear()
+        k.roots[get] = ()
+        self.home[get] = k
 
 
 def _is_library(node: Node) -> bool:
-    return node.kind in ("sort", "scan") or node.opname == "searchsorted"
+    return node.kind in _LIBRARY or node.opname == "searchsorted"
 
 
 def cluster_graph(graph: Graph, target: Target, donated: frozenset[Node] = frozenset()

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from weft.compiler.errors import IndexOutOfBoundsError, ValueRangeError
+from weft.compiler.errors import LinAlgError
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Atom, Axis, Index, Quotient, Remainder, Smaller, Value
 from weft.compiler.kernel.ir import Buffer, Check, Kernel, Library, Program, Reduce, Stage, Store
@@ -103,8 +103,13 @@ def _empty(t: TensorType, sizes: Sizes, rows: tuple[int, ...] = ()) -> Array:
 def _run_library(step: Library, buffers: Sequence[Array], sizes: Sizes) -> None:
     attrs = {k: _concrete(v, sizes) for k, v in step.attrs}
     inputs = [a for (n, _), a in zip(step.buffers, buffers) if n not in step.outputs]
-    (out,) = (a for (n, _), a in zip(step.buffers, buffers) if n in step.outputs)
-    out[...] = OPS[step.op].reference(np, *inputs, **attrs)
+    outs = [a for (n, _), a in zip(step.buffers, buffers) if n in step.outputs]
+    try:
+        made = OPS[step.op].reference(np, *inputs, **attrs)
+    except np.linalg.LinAlgError as error:
+        raise LinAlgError(str(error), origin=step.fails[0].origin if step.fails else None) from None
+    for out, value in zip(outs, made if isinstance(made, tuple) else (made,)):
+        out[...] = value
 
 
 def _concrete(value: Any, sizes: Sizes) -> Any:
@@ -328,8 +333,7 @@ class _StageRun(_Space):
         bad = value < 0 if c.kind == "exponent" else (value < -size) | (value >= size)
         wrong = value[bad & self.mask]
         if wrong.size:
-            error = ValueRangeError if c.kind == "exponent" else IndexOutOfBoundsError
-            raise error(c.message(int(wrong[0]), size), origin=c.origin)
+            raise c.error(int(wrong[0]), size)
 
 
 _EXPR: dict[str, Callable[[_StageRun, Expr], Array]] = {

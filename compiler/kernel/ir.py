@@ -14,13 +14,20 @@ from dataclasses import field
 from functools import cached_property
 from typing import Any
 
-from weft.compiler.errors import Origin
+from weft.compiler.errors import (
+    IndexOutOfBoundsError,
+    LinAlgError,
+    Origin,
+    ValueRangeError,
+    WeftError,
+)
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index, index_dims
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, DType, Size, TensorType, numel
 
-__all__ = ["Buffer", "Check", "Kernel", "Library", "Program", "Reduce", "Stage", "Step", "Store"]
+__all__ = ["Buffer", "Check", "Failure", "Kernel", "Library", "Program", "Reduce", "Stage", "Step",
+           "Store"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class Check:
         if self.kind == "exponent":
             return "Integers to negative integer powers are not allowed."
         return f"index {value} is out of bounds for axis {self.axis} with size {size}"
+
+    def error(self, value: int, size: int) -> WeftError:
+        """The error that a forbidden value raises."""
+        kind = ValueRangeError if self.kind == "exponent" else IndexOutOfBoundsError
+        return kind(self.message(value, size), origin=self.origin)
 
     def __repr__(self) -> str:
         return f"check {self.range} {self.value}"
@@ -206,16 +218,31 @@ def _dim(extent: Dim | Index) -> Dim:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """What a library step raises where it cannot do its work: the words of a `LinAlgError`."""
+
+    text: str
+    origin: Origin | None = field(default=None, compare=False)
+
+    def error(self) -> WeftError:
+        """The error."""
+        return LinAlgError(self.text, origin=self.origin)
+
+
+@dataclass(frozen=True)
 class Library:
     """A step that a device performs as a whole: sorting, running sums, and the like.
 
-    `op` and `attrs` are the graph op's; buffers are named like a kernel's.
+    `op` and `attrs` are the graph op's; buffers are named like a kernel's, the outputs last. The
+    outputs are the op's results, in order. `fails` says what may go wrong while it runs; its code
+    writes the number, from 1, of what did into the status.
     """
 
     op: str
     attrs: tuple[tuple[str, Any], ...]
     buffers: tuple[tuple[str, TensorType], ...]
     outputs: tuple[str, ...]
+    fails: tuple[Failure, ...] = ()
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:

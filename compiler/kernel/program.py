@@ -11,10 +11,11 @@ from weft.compiler.kernel.construct import construct
 from weft.compiler.kernel.expr import Exprs
 from weft.compiler.kernel.fusion import cluster_graph
 from weft.compiler.kernel.in_place import copy_step, place_updates
-from weft.compiler.kernel.ir import Buffer, Kernel, Library, Program, Stage, Step, Store
+from weft.compiler.kernel.ir import Buffer, Failure, Kernel, Library, Program, Stage, Step, Store
 from weft.compiler.kernel.plan import plan_memory
 from weft.compiler.kernel.rename import canonical, known, traffic, work
 from weft.compiler.target import Target
+from weft.compiler.types import TensorType, TupleType
 
 __all__ = ["build_program"]
 
@@ -58,6 +59,12 @@ class _Names:
         """A name that no node and no other buffer bears."""
         name = next(n for i in count() if (n := f"{stem}{i or ''}") not in self._taken)
         self._taken.add(name)
+        return name
+
+    def unused(self, node: Node, index: int, type: TensorType) -> str:
+        """A buffer for one of several results that nobody wants."""
+        name = self.fresh(f"{node.name}.unused{index}_")
+        self.buffers[name] = Buffer(name, type, "temp")
         return name
 
     def of(self, node: Node) -> str:
@@ -147,14 +154,29 @@ def _step(k: Cluster, names: _Names, number: int) -> Step:
 
 def _library_step(k: Cluster, names: _Names, number: int) -> Step:
     (node,) = k.members
-    buffers = [(f"b{i}", x.tensor) for i, x in enumerate(node.inputs)]
-    out = f"b{len(buffers)}"
-    library = Library(node.opname, tuple(sorted(node.attrs.items())),
-                      (*buffers, (out, node.tensor)), (out,))
-    program = (*map(names.source, node.inputs), names.of(node))
+    assert node.op is not None
+    results = node.type.elements if isinstance(node.type, TupleType) else (node.type,)
+    buffers = tuple((f"b{i}", t) for i, t in enumerate((*(x.tensor for x in node.inputs),
+                                                        *results)))
+    fails = tuple(Failure(text, node.origin) for text in node.op.fails)
+    library = Library(node.opname, tuple(sorted(node.attrs.items())), buffers,
+                      tuple(n for n, _ in buffers[len(node.inputs):]), fails)
+    taken = {r.attrs["index"] if r is not node else 0: names.of(r) for r in k.roots}
+    program = (*map(names.source, node.inputs),
+               *(taken[i] if i in taken else names.unused(node, i, t)
+                 for i, t in enumerate(results)))
     return Step(library, program, f"k{number}_{node.opname}", (node.opname,),
-                (node.origin,) if node.origin else (), (), 0.0,
+                (node.origin,) if node.origin else (), (), _library_work(node),
                 float(sum(known(t.nbytes) for _, t in library.buffers)))
+
+
+def _library_work(node: Node) -> float:
+    """Operations: the op's cost is for each element of its first operand."""
+    if node.op is None or not node.inputs or node.kind not in ("factorization", "transform"):
+        return 0.0
+    x = node.inputs[0].tensor
+    rows = known(x.shape[-1]) if node.kind == "factorization" and x.shape else 1
+    return float(known(x.size)) * rows * node.op.cost
 
 
 def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:

@@ -1,7 +1,7 @@
 """All ops. Importing this package fills the table in `registry`."""
 
-from weft.compiler.ops import elementwise, indexing, reductions, updates, views
+from weft.compiler.ops import elementwise, fft, indexing, linalg, reductions, updates, views
 from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, register
 
-__all__ = ["KINDS", "OPS", "Op", "elementwise", "get_op", "indexing", "reductions", "register",
-           "updates", "views"]
+__all__ = ["KINDS", "OPS", "Op", "elementwise", "fft", "get_op", "indexing", "linalg",
+           "reductions", "register", "updates", "views"]

@@ -47,7 +47,8 @@ class Op:
     **attrs)` computes the result with the array namespace `xp` (NumPy, CuPy); `decompose(builder,
     node)` writes it in other ops, for targets without a lowering; `cost` is in floating-point
     operations for each result element (each input element for reductions); `samples()` yields
-    ``(arrays, attrs)`` cases and `errors` pairs ``(types, attrs)`` with the message that is due.
+    ``(arrays, attrs)`` cases and `errors` pairs ``(types, attrs)`` with the message that is due;
+    `fails` is what a `LinAlgError` may say that it raises, where values do not allow it.
 
     How it is differentiated and batched; each kind supplies what follows from it
     (`weft.compiler.transforms` has the defaults and says how the rules are called):
@@ -79,6 +80,7 @@ class Op:
     decompose: Callable[[Builder, Node], Node] | None = None
     samples: Callable[[], list[tuple[tuple[Any, ...], dict[str, Any]]]] | None = None
     errors: tuple[tuple[tuple[Any, ...], dict[str, Any], str], ...] = ()
+    fails: tuple[str, ...] = ()
     partials: tuple[str, ...] | None = None
     linear: str = ""
     jvp: Callable[[Builder, Node, Sequence[Any]], Any] | None = None

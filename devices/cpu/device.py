@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import IndexOutOfBoundsError, ValueRangeError, WeftError
+from weft.compiler.errors import WeftError
 from weft.compiler.ir import Graph
 from weft.compiler.kernel.columns import split_columns
-from weft.compiler.kernel.ir import Program, Step
+from weft.compiler.kernel.ir import Failure, Program, Step
 from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE, UPDATES
@@ -22,6 +22,7 @@ from weft.compiler.kernel.spread import spread_updates
 from weft.compiler.ops.registry import OPS
 from weft.compiler.target import Target
 from weft.compiler.types import Size, evaluate_dim
+from weft.devices.cpu import numpy_loops
 from weft.devices.cpu.engine import Entry, Library, assemble_all, assembly_text, load, load_entry
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.host import host_target
@@ -48,7 +49,8 @@ class CpuDevice:
     def supported(self) -> frozenset[str]:
         """All ops but those that no schedule or table line covers."""
         loops = frozenset(n for n, op in OPS.items()
-                          if op.kind in ("reduction", "contraction", "scan", "sort", "structure"))
+                          if op.kind in ("reduction", "contraction", "scan", "sort", "structure",
+                                     "factorization", "transform"))
         return TABLE | frozenset(POINTWISE) | UPDATES | loops | {"searchsorted"}
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:
@@ -93,7 +95,9 @@ class CpuLowered:
         """Native code, from the cache where that has it."""
         objects = assemble_all(self.module.parts, self.target, cache)
         ensure(cache)
-        return CpuCompiled(self, load(objects, exports=(MAIN, CONSTANTS, "bad_index")))
+        symbols = numpy_loops.addresses(self.module.externals) if self.module.externals else None
+        return CpuCompiled(self, load(objects, symbols=symbols,
+                                      exports=(MAIN, CONSTANTS, "bad_index")))
 
 
 class CpuCompiled:
@@ -157,8 +161,9 @@ class CpuCompiled:
         """The error that a status stands for."""
         check = self.module.checks[status]
         value = ctypes.c_int64.from_address(self.library.address("bad_index")).value
-        kind = IndexOutOfBoundsError if check.kind == "index" else ValueRangeError
-        return kind(check.message(value, evaluate_dim(check.size, symbols)), origin=check.origin)
+        if isinstance(check, Failure):
+            return check.error()
+        return check.error(value, evaluate_dim(check.size, symbols))
 
     def entry(self, spec: EntrySpec, /, cache: Cache | None = None) -> Entry:
         """A native entry to `main` with this signature."""

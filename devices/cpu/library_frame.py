@@ -77,7 +77,7 @@ class Frame:
         self.step = step
         self.name = name
         self.e = e = Emitter(target)
-        ctx = e.arg("ctx", "ptr")
+        self.ctx = ctx = e.arg("ctx", "ptr")
         self.arrays = [Elements(e, e.load(e.gep(ctx, i, "ptr"), "ptr"), t.dtype)
                        for i, (_, t) in enumerate(step.buffers)]
         dims: dict[str, Val] = {}
@@ -102,6 +102,13 @@ class Frame:
         parallel = known(units) > grain or not isinstance(units, int)
         phase = Phase(self.name, units, grain, parallel)
         return KernelCode(text, frozenset(e.declares), dict(e.helpers), (phase,))
+
+    def fail_if(self, condition: Val, number: int = 1) -> None:
+        """Note failure `number` of the step's `fails`, from 1, where the condition is true."""
+        e = self.e
+        status = e.load(e.gep(self.ctx, len(self.arrays) + 1, "ptr"), "ptr")
+        with e.when(condition, "failed"):
+            e.store(e.const("i32", number), status)
 
     def around(self, axis: int) -> tuple[Dim, Dim, Dim]:
         """Sizes before, along and behind an axis of the first buffer."""

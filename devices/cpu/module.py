@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from weft.compiler.kernel.ir import Check, Kernel, Library, Program, Step
+from weft.compiler.kernel.ir import Check, Failure, Kernel, Library, Program, Step
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
@@ -30,12 +30,14 @@ class Module:
     of its symbols. The pointers to constants are read from the variable `constants`, in the order
     of `constants` here. A status other than 0 names a failed check; its index stands in the
     variable `bad_index`. `parts` are modules that together define the same, for several threads.
+    `externals` are names that are looked up when the code is loaded: see `numpy_loops`.
     """
 
     text: str
     constants: tuple[str, ...]
-    checks: Mapping[int, Check]
+    checks: Mapping[int, Check | Failure]
     parts: tuple[str, ...]
+    externals: tuple[str, ...] = ()
 
 
 def emit_kernel(kernel: Kernel | Library, name: str, target: Target) -> KernelCode:
@@ -78,7 +80,7 @@ def build_module(program: Program, target: Target) -> Module:
         called = {f"declare void @{p.symbol}(ptr, i64, i64)" for c in second for p in c.phases}
         parts = [_text(target, first, main.e.declares | called, head, body),
                  *([_exported(_text(target, second), second)] if second else [])]
-    return Module(text, constants, main.checks, tuple(parts))
+    return Module(text, constants, main.checks, tuple(parts), tuple(_externals(every)))
 
 
 def _text(target: Target, codes: Sequence[KernelCode], declares: Iterable[str] = (),
@@ -93,6 +95,14 @@ def _text(target: Target, codes: Sequence[KernelCode], declares: Iterable[str] =
              *sorted({d for name, d in by_name.items() if name not in defined}),
              *helpers.values(), *(c.text for c in codes), body, "!0 = !{i32 1}"]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def _externals(codes: Sequence[KernelCode]) -> Iterator[str]:
+    """The names, among those that code declares, of NumPy's loops."""
+    for line in sorted({d for c in codes for d in c.declares}):
+        name = line.partition("@")[2].partition("(")[0].partition(" ")[0]
+        if name.startswith("weft_loop_"):
+            yield name
 
 
 def _halves(codes: Sequence[KernelCode], size: int) -> tuple[list[KernelCode], list[KernelCode]]:
@@ -113,6 +123,13 @@ def _exported(text: str, codes: Sequence[KernelCode]) -> str:
     return text
 
 
+def _checks(kernel: Kernel | Library) -> Sequence[Check | Failure]:
+    """What may go wrong in a step, by the numbers from 1 that its code writes into the status."""
+    if isinstance(kernel, Library):
+        return kernel.fails
+    return [c for s in kernel.stages for c in s.checks]
+
+
 class _Main:
     """Writes the function that runs the steps."""
 
@@ -120,7 +137,7 @@ class _Main:
         self.program = program
         self.codes = codes
         self.e = Emitter(target)
-        self.checks: dict[int, Check] = {}
+        self.checks: dict[int, Check | Failure] = {}
         self.addresses: dict[str, Val] = {}
         self.dims: dict[str, Val] = {}
 
@@ -200,8 +217,7 @@ class _Main:
         pointers = [self.addresses[b] for b in step.buffers]
         for i, s in enumerate(self._symbols(step)):
             e.store(self.dims[s], e.gep(table, i, "i64"))
-        checks = [c for s in step.kernel.stages for c in s.checks] \
-            if isinstance(step.kernel, Kernel) else []
+        checks = _checks(step.kernel)
         for i, pointer in enumerate([*pointers, table, status, workspace]):
             e.store(pointer, e.gep(context, i, "ptr"))
         if checks:

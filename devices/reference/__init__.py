@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import DTypeError, ShapeError
+from weft.compiler.errors import DTypeError, LinAlgError, ShapeError
 from weft.compiler.ir import Graph, Node
 from weft.compiler.types import Dim, Size, dtype_of, evaluate_dim, shape_text
 
@@ -36,7 +36,10 @@ def evaluate(graph: Graph, arrays: Sequence[Any]) -> list[Array]:
         for node in graph.nodes:
             assert node.op is not None
             attrs = {k: _concrete(v, sizes) for k, v in node.attrs.items()}
-            value = node.op.reference(np, *(values[i] for i in node.inputs), **attrs)
+            try:
+                value = node.op.reference(np, *(values[i] for i in node.inputs), **attrs)
+            except np.linalg.LinAlgError as error:
+                raise LinAlgError(str(error), origin=node.origin) from None
             values[node] = value if isinstance(value, tuple) else np.asarray(value)
     return [values[r] for r in graph.results]
 

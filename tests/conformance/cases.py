@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from weft.compiler.build import Builder
 from weft.compiler.errors import WeftError
+from weft.compiler.ir import Node
 from weft.compiler.ops import OPS, Op
 from weft.compiler.ops.updates import COMBINE
-from weft.compiler.types import DTYPES, DType, TensorType, dtype_of
+from weft.compiler.types import DTYPES, DType, TensorType, TupleType, dtype_of
 
 Case = tuple[tuple[np.ndarray, ...], dict[str, Any]]
 
@@ -124,6 +126,13 @@ def accepts(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any]) -> bo
     except WeftError:
         return False
     return True
+
+
+def results_of(b: Builder, node: Node) -> list[Node]:
+    """The results of a node, each as an array."""
+    if not isinstance(node.type, TupleType):
+        return [node]
+    return [b.get(node, index=i) for i in range(len(node.type.elements))]
 
 
 ALL = [op for op in OPS.values() if op.name != "get"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.cases import ALL, cases, types_of
+from tests.conformance.cases import ALL, cases, results_of, types_of
 from weft.compiler.build import Builder
 from weft.compiler.ops import Op
 from weft.devices.cpu.device import CpuDevice
@@ -20,7 +20,7 @@ def test_op_compiles(op: Op) -> None:
         for t in types_of(operands):
             nodes.append(b.param(f"x{count}", t))
             count += 1
-        results.append(b.add(op.name, *nodes, **attrs))
+        results += results_of(b, b.add(op.name, *nodes, **attrs))
     text = CpuDevice().lower(b.graph(results), target_named("aarch64")).text("asm")
     assert "main:" in text
     assert "xmm" not in text
