@@ -50,7 +50,7 @@ class CpuDevice:
         """All ops but those that no schedule or table line covers."""
         loops = frozenset(n for n, op in OPS.items()
                           if op.kind in ("reduction", "contraction", "scan", "sort", "structure",
-                                     "factorization", "transform"))
+                                     "factorization", "transform") and op.decompose is None)
         return TABLE | frozenset(POINTWISE) | UPDATES | loops | {"searchsorted"}
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:

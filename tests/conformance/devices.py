@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft.compiler.ir import Graph
+from weft.compiler.passes.simplify import Decompose
 from weft.compiler.target import Target
 from weft.devices.cpu.device import CpuDevice
 from weft.devices.cpu.host import host_target, target_named
@@ -24,7 +25,8 @@ class Device:
         return self.name
 
     def run(self, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Lower the graph as it is, without passes, and run it."""
+        """Lower the graph as it is, without passes but for what has to be, and run it."""
+        graph = Decompose(CpuDevice().supported()).run(graph, self.target)
         return CpuDevice().lower(graph, self.target).compile().run(arrays)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import WeftError
-from weft.compiler.ir import Graph
+from weft.compiler.ir import Graph, Node
 from weft.compiler.ops import OPS, Op
+from weft.compiler.ops import linalg_rules as rules
 from weft.compiler.types import TensorType, TupleType, dtype_of
 from weft.devices.reference import evaluate
 
@@ -41,6 +42,42 @@ PENDING = {"gather", "scatter", "dynamic_slice", "dynamic_update_slice", "sort",
            "reduce_min"}
 
 
+def _weighted(b: Builder, vectors: Node, count: int) -> Node:
+    """V diag(1, 1/2, …) V^H, which vectors determine up to their phases; the vectors behind the
+    first `count` are determined as a whole only."""
+    n = vectors.shape[-1]
+    weights = np.array([1 / (1 + min(i, count)) for i in range(n)]).astype(vectors.dtype.numpy)
+    scaled = b.mul(vectors, b.broadcast(b.constant(weights), vectors.shape))
+    return rules.times(b, scaled, rules.adjoint(b, vectors))
+
+
+def _of_svd(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    if len(parts) == 1:
+        return parts
+    u, s, vh = parts
+    count = s.shape[-1]
+    return [_weighted(b, u, count), s, _weighted(b, rules.adjoint(b, vh), count)]
+
+
+def _of_qr(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    if node.attrs["mode"] != "complete":
+        return parts
+    count = min(node.inputs[0].shape[-2:])
+    return [rules.columns(b, parts[0], 0, count), _weighted(b, parts[0], count), parts[1]]
+
+
+def _of_lstsq(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    m, n = node.inputs[0].shape[-2:]
+    return parts if m > n else [parts[0], parts[3]]     # else NumPy has no residuals
+
+
+# Where results have a choice: functions of them that have none.
+DETERMINED: dict[str, Callable[[Builder, Node, list[Node]], list[Node]]] = {
+    "svd": _of_svd, "qr": _of_qr, "lstsq": _of_lstsq,
+    "eigh": lambda b, node, parts: [parts[0], *(_weighted(b, v, v.shape[-1]) for v in parts[1:])],
+}
+
+
 def apply(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Graph:
     """The graph of one op on parameters of these arrays' types; tuples give all their elements."""
     b = Builder(op.name)
@@ -48,7 +85,10 @@ def apply(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Graph:
               for i, a in enumerate(arrays)]
     node = b.add(op.name, *params, **attrs)
     if isinstance(node.type, TupleType):
-        return b.graph([b.get(node, index=i) for i in range(len(node.type.elements))])
+        parts = [b.get(node, index=i) for i in range(len(node.type.elements))]
+        if op.name in DETERMINED and node.attrs.get("mode") != "raw":
+            parts = DETERMINED[op.name](b, node, parts)
+        return b.graph(parts)
     return b.graph([node])
 
 
@@ -96,6 +136,8 @@ def _point(label: str, op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]
 def differentiable(point: Point) -> bool:
     """Whether some operand and some result are real or complex, and wide enough to difference."""
     graph, _ = point
+    if any(n.attrs.get("mode") == "raw" for n in graph.nodes):      # reflectors are intermediate
+        return False
     wide = {"f64", "c128"}
     return any(p.dtype.name in wide for p in graph.params) and any(
         r.dtype.name in wide for r in graph.results)
