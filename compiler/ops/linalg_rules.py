@@ -87,8 +87,9 @@ def columns(b: Builder, x: Node, start: Dim, limit: Dim, axis: int = -1) -> Node
     at = n + axis
     if start == 0 and limit == x.shape[at]:
         return x
-    low, high = [0] * n, list(x.shape)
-    low[at], high[at] = start, limit        # type: ignore[call-overload]
+    low: list[Dim] = [0] * n
+    high = list(x.shape)
+    low[at], high[at] = start, limit
     return b.slice(x, start=tuple(low), limit=tuple(high), stride=(1,) * n)
 
 
@@ -200,11 +201,11 @@ def det_jvp(b: Builder, node: Node, tangents: Tangents) -> Node | None:
     assert dx is not None
     if x.shape[-1] == 0:
         return None
-    weights = turned(b, _adjugate(b, x))
+    weights = turned(b, _adjugate(b, x, node))
     return b.reduce_sum(b.mul(dx, weights), axes=(len(x.shape) - 2, len(x.shape) - 1))
 
 
-def _adjugate(b: Builder, x: Node) -> Node:
+def _adjugate(b: Builder, x: Node, whole: Node) -> Node:
     """det(x) x^-1 by LU factors, without dividing by the last pivot, so that it holds for singular
     matrices too whose last pivot alone is 0. (Of others it gives 0, which is right for those of
     rank n - 2 and less.)"""
@@ -218,20 +219,14 @@ def _adjugate(b: Builder, x: Node) -> Node:
     row, column = _grid(b, x)
     last = b.broadcast(b.size(size=n - 1) if not isinstance(n, int) else b.scalar(n - 1, I64),
                        x.shape, ())
-    is_last, one = b.eq(row, last), b.scalar(1, x.dtype)
-    on_diagonal = b.eq(row, column)
-    pivot_row = diagonal(b, lu)
-    at_end = b.eq(b.iota(shape=pivot_row.shape, axis=rank - 2, dtype=I64),
-                  b.broadcast(b.scalar(n - 1, I64) if isinstance(n, int) else b.size(size=n - 1),
-                              pivot_row.shape, ()))
-    before = b.mul(sign, b.reduce_prod(b.select(at_end, one, pivot_row), axes=(rank - 2,)))
-    whole = b.mul(sign, b.reduce_prod(pivot_row, axes=(rank - 2,)))
+    is_last, one, on_diagonal = b.eq(row, last), b.scalar(1, x.dtype), b.eq(row, column)
+    upper = b.select(b.and_(is_last, on_diagonal), one, lu)
+    before = b.mul(sign, b.det(where(b, "le", upper)))
     permuted = b.convert(b.eq(along(b, b.convert(order, I64), x, -2), column), x.dtype)
     y = substitute(b, lu, permuted, True, unit=True)
     lead = tuple(range(rank - 2))
     y = b.mul(y, b.select(is_last, b.broadcast(before, x.shape, lead),
                           b.broadcast(whole, x.shape, lead)))
-    upper = b.select(b.and_(is_last, on_diagonal), one, lu)
     found = substitute(b, upper, y, False)
     singular = b.eq(before, b.scalar(0, before.dtype))
     return b.select(b.broadcast(singular, x.shape, lead), b.scalar(0, x.dtype), found)

@@ -51,6 +51,17 @@ def _weighted(b: Builder, vectors: Node, count: int) -> Node:
     return rules.times(b, scaled, rules.adjoint(b, vectors))
 
 
+def _of_eig(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
+    """V diag(1, 1/2, …) V^-1, since LAPACK chooses signs by which element is the greatest."""
+    w, *rest = parts
+    if not rest:
+        return parts
+    (v,) = rest
+    weights = np.array([1 / (1 + i) for i in range(v.shape[-1])]).astype(v.dtype.numpy)
+    scaled = b.mul(v, b.broadcast(b.constant(weights), v.shape))
+    return [w, rules.turned(b, b.solve(rules.turned(b, v), rules.turned(b, scaled)))]
+
+
 def _of_svd(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
     if len(parts) == 1:
         return parts
@@ -73,7 +84,7 @@ def _of_lstsq(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
 
 # Where results have a choice: functions of them that have none.
 DETERMINED: dict[str, Callable[[Builder, Node, list[Node]], list[Node]]] = {
-    "svd": _of_svd, "qr": _of_qr, "lstsq": _of_lstsq,
+    "svd": _of_svd, "qr": _of_qr, "lstsq": _of_lstsq, "eig": _of_eig,
     "eigh": lambda b, node, parts: [parts[0], *(_weighted(b, v, v.shape[-1]) for v in parts[1:])],
 }
 
