@@ -8,7 +8,7 @@ the nodes they keep.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from weft.compiler.errors import Origin
 from weft.compiler.ops.registry import Op
 from weft.compiler.types import DType, Shape, Size, TensorType, TupleType, Type
 
-__all__ = ["Graph", "Node", "attrs_key", "is_scalar_constant"]
+__all__ = ["Graph", "Node", "attrs_key", "is_scalar_constant", "map_graphs", "nested_graphs"]
 
 
 class Node:
@@ -151,6 +151,32 @@ class Graph:
         from weft.compiler.text import print_graph  # the printer imports this module
         text = print_graph(self, origins=False, digest=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def nested_graphs(node: Node) -> dict[str, Graph]:
+    """The graphs in a node's attributes, by label: ``body``, ``branches[1]``."""
+    found: dict[str, Graph] = {}
+    for name, value in node.attrs.items():
+        if isinstance(value, Graph):
+            found[name] = value
+        elif isinstance(value, tuple):
+            found |= {f"{name}[{i}]": v for i, v in enumerate(value) if isinstance(v, Graph)}
+    return found
+
+
+def map_graphs(attrs: Mapping[str, Any], change: Callable[[Graph], Graph]) -> Mapping[str, Any]:
+    """The attributes with each graph in them changed; the same object if none was."""
+    out = {k: change(v) if isinstance(v, Graph) else
+           tuple([change(g) if isinstance(g, Graph) else g for g in v])
+           if isinstance(v, tuple) and any(isinstance(g, Graph) for g in v) else v
+           for k, v in attrs.items()}
+    same = all(v is attrs[k] or (isinstance(v, tuple) and all(map(_is, v, attrs[k])))
+               for k, v in out.items())
+    return attrs if same else out
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
 
 
 def attrs_key(attrs: Mapping[str, Any]) -> tuple[Any, ...]:

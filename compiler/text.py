@@ -80,7 +80,7 @@ def name_text(name: str) -> str:
 
 
 def node_text(node: Node) -> str:
-    """One node as its line of text, without the user's line.
+    """One node as its line of text, without the user's line; nested graphs by their names.
 
     >>> from weft.compiler.text import parse
     >>> g = parse("graph @f(%x: f32[2]) -> (f32[2]) {  %y = sin %x : f32[2]  return %y  }")
@@ -90,8 +90,27 @@ def node_text(node: Node) -> str:
     refs: dict[Node, str] = {}
     operands = ", ".join(_ref(i, refs) for i in node.inputs)
     head = f"%{name_text(node.name)} = {node.opname} {operands}".rstrip()
-    attrs = _attrs(node, "", False, True) if node.attrs else ""
+    attrs = _brief_attrs(node) if node.attrs else ""
     return f"{head}{attrs} : {node.type}"
+
+
+def _brief_attrs(node: Node) -> str:
+    def brief(value: Any) -> Any:
+        if isinstance(value, Graph):
+            return _Raw(f"@{name_text(value.name)}")
+        return tuple(map(brief, value)) if _holds_graph(value) else value
+    short = {k: brief(v) for k, v in node.attrs.items()}
+    return _attrs(Node(node.op, (), short, node.type), "", False, True)
+
+
+class _Raw:
+    """A text that stands for itself."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 # --------------------------------------------------------------------------- attributes
@@ -100,17 +119,29 @@ def _attrs(node: Node, indent: str, origins: bool, digest: bool) -> str:
     order = node.op.attrs if node.op is not None else ()
     names = [*order, *sorted(set(node.attrs) - set(order))]
     present = [(k, node.attrs[k]) for k in names if node.attrs.get(k) is not None]
-    if any(isinstance(v, Graph) for _, v in present):
+    if any(_holds_graph(v) for _, v in present):
         return _nested(present, indent, origins, digest)
     return " {" + ", ".join([f"{k}={value_text(v, digest)}" for k, v in present]) + "}"
 
 
+def _holds_graph(value: Any) -> bool:
+    return isinstance(value, Graph) or (isinstance(value, tuple) and any(map(_holds_graph, value)))
+
+
 def _nested(present: list[tuple[str, Any]], indent: str, origins: bool, digest: bool) -> str:
+    """Attributes with graphs among them: one a line, the graphs indented."""
     inner = indent + "  "
-    parts = [f"{inner}{k}=" + ("\n".join(_lines(v, inner, origins, digest))
-                               if isinstance(v, Graph) else value_text(v, digest))
-             for k, v in present]
-    return " {\n" + ",\n".join(parts) + "\n" + indent + "}"
+
+    def text(value: Any, indent: str) -> str:
+        if isinstance(value, Graph):
+            return "\n".join(_lines(value, indent, origins, digest))
+        if not _holds_graph(value):
+            return value_text(value, digest)
+        deeper = indent + "  "
+        return "[\n" + ",\n".join(deeper + text(v, deeper) for v in value) + f"\n{indent}]"
+
+    return " {\n" + ",\n".join(f"{inner}{k}={text(v, inner)}" for k, v in present) \
+        + f"\n{indent}}}"
 
 
 def value_text(value: Any, digest: bool = False) -> str:

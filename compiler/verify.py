@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import NoReturn
 
 from weft.compiler.errors import VerifyError, WeftError
-from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.ir import Graph, Node, is_scalar_constant, nested_graphs
 from weft.compiler.types import Size, TupleType
 
 __all__ = ["verify"]
 
 
-def verify(graph: Graph, after: str | None = None, known: set[Node] | None = None) -> None:
+def verify(graph: Graph, after: str | None = None, known: set[Node] | None = None,
+           symbols: frozenset[str] = frozenset()) -> None:
     """Raise a `VerifyError` if the graph breaks a rule of the IR, naming the pass `after`.
 
     The rules: names are unique and not empty; every input is a parameter or an earlier node of the
     same graph; types are what the ops' rules infer; results belong to the graph; symbolic sizes
-    come from parameters. Nodes in `known` were checked before (nodes never change), so their types
-    are not inferred again; nodes that pass are added to it.
+    come from parameters. The graphs in nodes keep the rules too, so they are closed; they may use
+    the `symbols` of the graphs around them. Nodes in `known` were checked before (nodes never
+    change), so their types are not inferred again; nodes that pass are added to it.
     """
     known = set() if known is None else known
     _check_params(graph, after)
+    symbols = symbols.union(graph.symbols)
     defined: set[Node] = set(graph.params)
     for node in graph.nodes:
         for i in node.inputs:
@@ -30,7 +33,7 @@ def verify(graph: Graph, after: str | None = None, known: set[Node] | None = Non
             _fail(graph, f"%{node.name} stands twice in the graph", after, node)
         defined.add(node)
         if node not in known:
-            _check_node(graph, node, after)
+            _check_node(graph, node, after, symbols)
             known.add(node)
     _check_names(graph, after)
     _check_results(graph, defined, after)
@@ -63,7 +66,7 @@ def _check_names(graph: Graph, after: str | None) -> None:
         seen.add(n.name)
 
 
-def _check_node(graph: Graph, node: Node, after: str | None) -> None:
+def _check_node(graph: Graph, node: Node, after: str | None, symbols: frozenset[str]) -> None:
     if node.op is None:
         _fail(graph, f"the parameter %{node.name} stands among the nodes", after, node)
     try:
@@ -78,11 +81,10 @@ def _check_node(graph: Graph, node: Node, after: str | None) -> None:
               after, node)
     for t in type.elements if isinstance(type, TupleType) else (type,):
         for d in t.shape:
-            if isinstance(d, Size) and not d.symbols.issubset(graph.symbols):
+            if isinstance(d, Size) and not d.symbols.issubset(symbols):
                 _fail(graph, f"%{node.name} has an unknown size in its type {type}", after, node)
-    for value in node.attrs.values():
-        if isinstance(value, Graph):
-            verify(value, after)
+    for inner in nested_graphs(node).values():
+        verify(inner, after, symbols=symbols)
 
 
 def _undefined(graph: Graph, node: Node, operand: Node, after: str | None) -> NoReturn:

@@ -43,7 +43,9 @@ class KernelInfo:
 
     `flops` and `nbytes` (read plus written, each array once) are of one run; they are symbolic
     where a size is. `merged` says why its ops stand in one kernel, `stopped` what kept the next
-    op out, `fallback` why it does not run on the fast way (empty where it does).
+    op out, `fallback` why it does not run on the fast way (empty where it does). `inside` names
+    the loop or branch that it belongs to; `turns` is how often it runs, None where only running
+    tells (`flops` and `nbytes` are then of one turn).
     """
 
     name: str
@@ -54,6 +56,8 @@ class KernelInfo:
     merged: tuple[str, ...] = ()
     stopped: str = ""
     fallback: str = ""
+    inside: str = ""
+    turns: Dim | None = 1
 
 
 class Compiled(Protocol):

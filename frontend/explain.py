@@ -140,11 +140,19 @@ def _pass_lines(stage: CompiledStage) -> Iterator[str]:
 def _kernel_lines(number: int, kernel: KernelInfo) -> Iterator[str]:
     size = f"{_count(kernel.flops, 'FLOP')}, {_count(kernel.nbytes, 'B')}"
     yield f"  {number:>2}  {kernel.name}: {size}"
+    yield from _field("inside", [f"{kernel.inside}, {_times(kernel.turns)}"] if kernel.inside
+                      else ())
     yield from _field("ops", _wrapped(_grouped(kernel.ops)))
     yield from _field("lines", [_line(o) for o in dict.fromkeys(kernel.origins)])
     yield from _field("merged", kernel.merged)
     yield from _field("stopped", kernel.stopped.split("; ") if kernel.stopped else ())
     yield from _field("fallback", [kernel.fallback] if kernel.fallback else ())
+
+
+def _times(turns: Dim | None) -> str:
+    if turns is None:
+        return "as often as it takes (figures are of one turn)"
+    return "once" if turns == 1 else f"{turns} times"
 
 
 def _field(name: str, lines: Sequence[str]) -> Iterator[str]:

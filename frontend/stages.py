@@ -17,7 +17,7 @@ from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.passes import History, Step, pipeline_for, run_pipeline
 from weft.compiler.target import Target
-from weft.compiler.types import Dim, TensorType
+from weft.compiler.types import Dim, Size, TensorType
 from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
 from weft.devices.registry import get_device
 from weft.frontend.calling import CallTrace, trace_call
@@ -277,7 +277,9 @@ class CompiledStage:
 
     @property
     def work(self) -> Dim:
-        """Operations and bytes moved in one run."""
+        """Operations and bytes moved in one run; symbolic where only running tells."""
+        if any(k.turns is None for k in self.before.kernels):
+            return Size.symbol("turns")
         return sum((k.flops + k.nbytes for k in self.before.kernels), 0)
 
     @property

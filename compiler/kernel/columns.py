@@ -11,6 +11,7 @@ from __future__ import annotations
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis
 from weft.compiler.kernel.ir import Kernel, Program, Stage, Step
+from weft.compiler.kernel.nested import map_programs
 from weft.compiler.kernel.pieces import one_piece, plain
 from weft.compiler.kernel.rename import canonical
 from weft.compiler.lazy_dataclass import replace
@@ -24,6 +25,7 @@ NEAR = 8                # elements from row to row, up to which reading along ro
 
 def split_columns(program: Program) -> Program:
     """The program with the short last axes of large elementwise kernels written out."""
+    program = map_programs(program, split_columns)
     steps = tuple(map(_step, program.steps))
     changed = any(a is not b for a, b in zip(steps, program.steps))
     return replace(program, steps=steps) if changed else program

@@ -43,7 +43,7 @@ MAX_DEPTH = 100       # operations one behind another: recursion follows them
 MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice"})
-_LIBRARY = frozenset({"sort", "scan", "factorization", "transform"})
+_LIBRARY = frozenset({"sort", "scan", "factorization", "transform", "control"})
 _FREE = _MOVES | {"iota", "size", "dynamic_slice"}
 
 
@@ -442,11 +442,10 @@ class _Fusion:
         return k
 
     def new_result(self, get: Node) -> None:
-        """A root of the step whose results it is one of. (A second `get` of the same result, which
-        no optimised graph has, is computed again.)"""
+        """A root of the step whose results it is one of."""
         (source,) = get.inputs
         k = self.several.get(source)
-        if k is None or any(r.attrs == get.attrs for r in k.roots):
+        if k is None:
             k = self.several[source] = self.new_library(source)
             k.roots.clear()
         k.roots[get] = ()

@@ -19,6 +19,7 @@ from weft.compiler.errors import LinAlgError
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Atom, Axis, Index, Quotient, Remainder, Smaller, Value
 from weft.compiler.kernel.ir import Buffer, Check, Kernel, Library, Program, Reduce, Stage, Store
+from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.ops.registry import OPS
 from weft.compiler.types import Dim, DType, Size, TensorType, evaluate_dim
 
@@ -29,21 +30,28 @@ Sizes: TypeAlias = Mapping[str, int]
 POINTS = 1 << 22        # points of an index space that are evaluated at once, where rows allow it
 
 
-def run_program(program: Program, arrays: Sequence[Any], symbols: Sizes | None = None
-                ) -> list[Array]:
+def run_program(program: Program, arrays: Sequence[Any], symbols: Sizes | None = None,
+                into: Sequence[Array] | None = None) -> list[Array]:
     """The results of a program for these arguments.
 
     `symbols` gives the values of symbolic sizes; without it they follow from the arguments'
-    shapes. Temporaries are views of one arena at the planned offsets. Raises
+    shapes. Temporaries are views of one arena at the planned offsets. Results are written `into`
+    arrays where these are given, which may be the arguments' own (see `Loop.in_place`). Raises
     `IndexOutOfBoundsError` where a run-time index lies outside its axis.
     """
     arguments = [np.asarray(a) for a in arrays]
     sizes = bind_sizes(program, arguments) if symbols is None else symbols
     memory = _memory(program, arguments, sizes)
+    if into is not None:
+        memory.update(zip(program.results, into))
     for step in program.steps:
         buffers = [memory[name] for name in step.buffers]
         if isinstance(step.kernel, Library):
             _run_library(step.kernel, buffers, sizes)
+        elif isinstance(step.kernel, Branch):
+            _run_branch(step.kernel, buffers, sizes)
+        elif isinstance(step.kernel, Loop):
+            _run_loop(step.kernel, buffers, sizes)
         else:
             run_kernel(step.kernel, buffers, sizes)
     return [memory[name] for name in program.results]
@@ -110,6 +118,43 @@ def _run_library(step: Library, buffers: Sequence[Array], sizes: Sizes) -> None:
         raise LinAlgError(str(error), origin=step.fails[0].origin if step.fails else None) from None
     for out, value in zip(outs, made if isinstance(made, tuple) else (made,)):
         out[...] = value
+
+
+# ---- control flow
+
+def _run_branch(step: Branch, buffers: Sequence[Array], sizes: Sizes) -> None:
+    n = len(step.buffers) - len(step.outputs)
+    at = int(buffers[0])
+    program = step.programs[at if 0 <= at < len(step.programs) else -1]
+    run_program(program, buffers[1:n], sizes, buffers[n:])
+
+
+def _run_loop(step: Loop, buffers: Sequence[Array], sizes: Sizes) -> None:
+    """Each turn writes carries to new memory, or in the place of those that it may replace."""
+    n = len(step.buffers) - len(step.outputs)
+    first, last = step.first_carry, step.first_carry + step.carries
+    before, behind = buffers[:first], buffers[last:n]
+    state = [a.copy() for a in buffers[first:last]]
+    ys = buffers[n + step.carries:]
+    for i in _turns(step, sizes):
+        moving = behind if i is None else [x[i, ...] for x in behind]
+        arguments = [*before, *state, *moving]
+        if step.cond is not None and not run_program(step.cond, arguments, sizes)[0]:
+            break
+        after = [a if k in step.in_place else _poisoned(a.nbytes).view(a.dtype).reshape(a.shape)
+                 for k, a in enumerate(state)]
+        run_program(step.body, arguments, sizes,
+                    [*after, *(y[i, ...] for y in ys)])
+        state = after
+    for out, a in zip(buffers[n:], state):
+        out[...] = a
+
+
+def _turns(step: Loop, sizes: Sizes) -> Iterator[int | None]:
+    if step.cond is not None:
+        return iter(lambda: None, 0)
+    turns = range(evaluate_dim(step.length, sizes))
+    return iter(reversed(turns) if step.reverse else turns)
 
 
 def _concrete(value: Any, sizes: Sizes) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weft.compiler.errors import (
     IndexOutOfBoundsError,
@@ -25,6 +25,9 @@ from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index, index_dims
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, DType, Size, TensorType, numel
+
+if TYPE_CHECKING:
+    from weft.compiler.kernel.nested import Branch, Loop
 
 __all__ = ["Buffer", "Check", "Failure", "Kernel", "Library", "Program", "Reduce", "Stage", "Step",
            "Store"]
@@ -281,9 +284,12 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel applied to buffers of the program, with what `explain` says of it."""
+    """One kernel applied to buffers of the program, with what `explain` says of it.
 
-    kernel: Kernel | Library
+    `scratch` names the temporary in which nested programs (see `nested`) have theirs.
+    """
+
+    kernel: Kernel | Library | Branch | Loop
     buffers: tuple[str, ...]        # program buffers, in the order of kernel.buffers
     name: str
     ops: tuple[str, ...] = ()
@@ -291,6 +297,7 @@ class Step:
     notes: tuple[str, ...] = ()
     flops: float = 0.0
     nbytes: float = 0.0
+    scratch: str = ""
 
 
 @dataclass(frozen=True)

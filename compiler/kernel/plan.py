@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import field
+from itertools import count
 from typing import TypeAlias
 
 from weft.compiler.kernel.ir import Buffer, Program
+from weft.compiler.kernel.nested import ALIGN, Branch, Loop
 from weft.compiler.lazy_dataclass import dataclass, replace
-from weft.compiler.types import Dim, Size
+from weft.compiler.types import DTYPES, Dim, Size, TensorType
 
 __all__ = ["ALIGN", "lifetimes", "plan_memory"]
 
-ALIGN = 64
 Life: TypeAlias = dict[str, tuple[int, int]]
 
 
@@ -21,7 +22,7 @@ def lifetimes(program: Program) -> Life:
     out: Life = {}
     temps = {b.name for b in program.buffers if b.kind == "temp"}
     for i, step in enumerate(program.steps):
-        for name in step.buffers:
+        for name in (*step.buffers, step.scratch):
             if name in temps:
                 out[name] = (out.get(name, (i, i))[0], i)
     return out
@@ -34,6 +35,7 @@ def plan_memory(program: Program) -> Program:
     multiples of the element size, with ALIGN bytes to spare behind them, so that the code that
     computes their address may round it up to ALIGN.
     """
+    program = _with_scratch(program)
     life = lifetimes(program)
     temps = [b for b in program.buffers if b.name in life]
     offsets: dict[str, Dim] = {}
@@ -42,6 +44,28 @@ def plan_memory(program: Program) -> Program:
     buffers = tuple(replace(b, offset=offsets.get(b.name, b.offset)) for b in program.buffers
                     if b.kind != "temp" or b.name in life)
     return replace(program, buffers=buffers, arena=arena)
+
+
+def _with_scratch(program: Program) -> Program:
+    """The program with a temporary for each step that runs programs which have temporaries."""
+    if not any(isinstance(s.kernel, (Branch, Loop)) for s in program.steps):
+        return program
+    buffers = {b.name: b for b in program.buffers}
+    steps = []
+    for step in program.steps:
+        if isinstance(step.kernel, (Branch, Loop)):
+            buffers.pop(step.scratch, None)
+            need = step.kernel.scratch
+            name = "" if need == 0 else step.scratch or _fresh(f"{step.name}.scratch", buffers)
+            if name:
+                buffers[name] = Buffer(name, TensorType((need,), DTYPES["u8"]), "temp")
+            step = replace(step, scratch=name)
+        steps.append(step)
+    return replace(program, steps=tuple(steps), buffers=tuple(buffers.values()))
+
+
+def _fresh(name: str, taken: Collection[str]) -> str:
+    return next(n for i in count() if (n := f"{name}{i or ''}") not in taken)
 
 
 def _meet(life: Life, name: str, others: Iterable[str]) -> bool:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from itertools import count
 
-from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.ir import Graph, Node, is_scalar_constant, nested_graphs
 from weft.compiler.kernel.cluster import Cluster, outer_inputs
 from weft.compiler.kernel.construct import construct
 from weft.compiler.kernel.expr import Exprs
 from weft.compiler.kernel.fusion import cluster_graph
 from weft.compiler.kernel.in_place import copy_step, place_updates
 from weft.compiler.kernel.ir import Buffer, Failure, Kernel, Library, Program, Stage, Step, Store
+from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.kernel.plan import plan_memory
+from weft.compiler.kernel.pullback import UPDATES
 from weft.compiler.kernel.rename import canonical, known, traffic, work
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
-from weft.compiler.types import TensorType, TupleType
+from weft.compiler.types import TupleType
 
 __all__ = ["build_program"]
 
@@ -26,13 +29,28 @@ def build_program(graph: Graph, target: Target, donated: Collection[Node] = ()) 
     `donated` are parameters that the program may overwrite: an update of one that is not needed
     any more is done in place, and a result of the program may then be the parameter's buffer.
     """
-    clusters = _ordered(graph, cluster_graph(graph, target, frozenset(donated)))
-    names = _Names(graph)
-    steps = [_step(k, names, i) for i, k in enumerate(clusters)]
-    copies, results = _results(graph, names)
-    steps += copies
+    return _build(graph, target, graph.symbols, donated=frozenset(donated))
+
+
+def _build(graph: Graph, target: Target, symbols: tuple[str, ...], prefix: str = "",
+           donated: frozenset[Node] = frozenset(), nested: bool = False) -> Program:
+    """The program of a graph. A nested one has a buffer of its own for each result; the names of
+    its steps begin with the prefix, and it knows the sizes of the graphs around it."""
+    clusters = _ordered(graph, cluster_graph(graph, target, donated))
+    names = _Names(graph, prefix)
+    steps: list[Step] = []
+    for i, k in enumerate(clusters):
+        name = f"{prefix}k{i}"
+        steps.append(_control_step(k.members[0], names, name, target, symbols)
+                     if k.members[0].kind == "control" else _step(k, names, name))
+    copies, results = _results(graph, names, nested)
+    if nested:      # copies of parameters first: what they copy may then be replaced in its place
+        early = [s for s in copies if names.buffers[s.buffers[0]].kind == "param"]
+        steps = [*early, *steps, *(s for s in copies if s not in early)]
+    else:
+        steps += copies
     program = Program(graph.name, tuple(names.buffers.values()), tuple(steps), tuple(results),
-                      0, graph.symbols)
+                      0, symbols)
     updates = {k.update.name: names.source(k.update.inputs[0])
                for k in clusters if k.update is not None}
     program = place_updates(program, updates, frozenset(p.name for p in donated))
@@ -42,13 +60,18 @@ def build_program(graph: Graph, target: Target, donated: Collection[Node] = ()) 
 class _Names:
     """Program buffers of a graph: parameters, constants, results, temporaries."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, prefix: str) -> None:
+        self.prefix = prefix            # of the names of steps
         self.buffers: dict[str, Buffer] = {}
         self._taken = {n.name for n in (*graph.params, *graph.nodes)}
+        self.elements: dict[tuple[Node, int], Node] = {}
+        for n in graph.nodes:
+            if n.opname == "get":
+                self.elements.setdefault((n.inputs[0], n.attrs["index"]), n)
         self.results: dict[Node, int] = {}
         for i, r in enumerate(graph.results):
             if not r.is_param and r.opname != "constant":
-                self.results.setdefault(r, i)
+                self.results.setdefault(self.one(r), i)
         for i, p in enumerate(graph.params):
             self.buffers[p.name] = Buffer(p.name, p.tensor, "param", i)
         for n in graph.nodes:
@@ -61,14 +84,13 @@ class _Names:
         self._taken.add(name)
         return name
 
-    def unused(self, node: Node, index: int, type: TensorType) -> str:
-        """A buffer for one of several results that nobody wants."""
-        name = self.fresh(f"{node.name}.unused{index}_")
-        self.buffers[name] = Buffer(name, type, "temp")
-        return name
+    def one(self, node: Node) -> Node:
+        """The node itself; of those that take the same element of a tuple, the first."""
+        return self.elements[node.inputs[0], node.attrs["index"]] if node.opname == "get" else node
 
     def of(self, node: Node) -> str:
         """The buffer that holds a stored node."""
+        node = self.one(node)
         if node.name not in self.buffers:
             at = self.results.get(node, -1)
             kind = "result" if at >= 0 else "temp"
@@ -81,6 +103,18 @@ class _Names:
             return self.of(node)
         name = self.fresh("constant")
         self.buffers[name] = Buffer(name, node.tensor, "constant", value=node.attrs["value"])
+        return name
+
+
+    def element(self, node: Node, index: int) -> str:
+        """The buffer of one of a node's results; a new one where nothing takes that result."""
+        if not isinstance(node.type, TupleType):
+            return self.of(node)
+        got = self.elements.get((node, index))
+        if got is not None:
+            return self.of(got)
+        name = self.fresh(f"{node.name}.{index}_")
+        self.buffers[name] = Buffer(name, node.type.elements[index], "temp")
         return name
 
 
@@ -138,21 +172,21 @@ def _leads_to(k: Cluster, goal: Cluster, needs: Callable[[Cluster], list[Cluster
     return False
 
 
-def _step(k: Cluster, names: _Names, number: int) -> Step:
+def _step(k: Cluster, names: _Names, stem: str) -> Step:
     if k.library:
-        return _library_step(k, names, number)
+        return _library_step(k, names, stem)
     kernel = construct(k)
     by_name = {n.name: n for n in (*k.demand, *k.roots)}
     buffers = tuple(names.of(by_name[n]) for n, _ in kernel.buffers)
     members = k.members[::-1]
     heavy = next((m.opname for m in members if m.kind in ("contraction", "reduction")), None)
-    name = f"k{number}_{heavy or members[-1].opname}".replace(".", "_")
+    name = f"{stem}_{heavy or members[-1].opname}".replace(".", "_")
     return Step(canonical(kernel), buffers, name, tuple(m.opname for m in members),
                 tuple(dict.fromkeys(m.origin for m in members if m.origin)),
                 tuple(dict.fromkeys(k.notes)), work(kernel), traffic(kernel))
 
 
-def _library_step(k: Cluster, names: _Names, number: int) -> Step:
+def _library_step(k: Cluster, names: _Names, stem: str) -> Step:
     (node,) = k.members
     assert node.op is not None
     results = node.type.elements if isinstance(node.type, TupleType) else (node.type,)
@@ -161,11 +195,9 @@ def _library_step(k: Cluster, names: _Names, number: int) -> Step:
     fails = tuple(Failure(text, node.origin) for text in node.op.fails)
     library = Library(node.opname, tuple(sorted(node.attrs.items())), buffers,
                       tuple(n for n, _ in buffers[len(node.inputs):]), fails)
-    taken = {r.attrs["index"] if r is not node else 0: names.of(r) for r in k.roots}
     program = (*map(names.source, node.inputs),
-               *(taken[i] if i in taken else names.unused(node, i, t)
-                 for i, t in enumerate(results)))
-    return Step(library, program, f"k{number}_{node.opname}", (node.opname,),
+               *(names.element(node, i) for i in range(len(results))))
+    return Step(library, program, f"{stem}_{node.opname}", (node.opname,),
                 (node.origin,) if node.origin else (), (), _library_work(node),
                 float(sum(known(t.nbytes) for _, t in library.buffers)))
 
@@ -179,16 +211,72 @@ def _library_work(node: Node) -> float:
     return float(known(x.size)) * rows * node.op.cost
 
 
-def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
-    """Result buffers; a parameter or constant that is returned is copied."""
+# ---- control flow: programs in a program
+
+def _control_step(node: Node, names: _Names, stem: str, target: Target, symbols: tuple[str, ...]
+                  ) -> Step:
+    owned = _owned(node)
+    inside = [_build(g, target, symbols, f"{stem}_{label}_", frozenset(owned) & {*g.params}, True)
+              for label, g in zip(_LABELS[node.opname], nested_graphs(node).values())]
+    own = frozenset(owned.values())
+    operands = [(f"b{i}", x.tensor) for i, x in enumerate(node.inputs)]
+    assert isinstance(node.type, TupleType)
+    outputs = [(f"b{len(operands) + i}", t) for i, t in enumerate(node.type.elements)]
+    buffers, outs = (*operands, *outputs), tuple(n for n, _ in outputs)
+    kernel: Branch | Loop
+    if node.opname == "case":
+        kernel = Branch(tuple(inside), buffers, outs)
+    elif node.opname == "while":
+        n = node.attrs["carries"]
+        kernel = Loop(inside[1], inside[0], buffers, outs, len(operands) - n, n, owned=own)
+    else:
+        a = node.attrs
+        kernel = Loop(inside[0], None, buffers, outs, a["consts"], a["carries"], a["length"],
+                      a["reverse"], own)
+    bound = (*map(names.source, node.inputs),
+             *(names.element(node, i) for i in range(len(outputs))))
+    turns = float(known(kernel.length)) if isinstance(kernel, Loop) and kernel.cond is None else 1.0
+    every = [s for p in inside for s in p.steps]
+    return Step(kernel, bound, f"{stem}_{node.opname}", (node.opname,),
+                (node.origin,) if node.origin else (), (), turns * sum(s.flops for s in every),
+                turns * sum(s.nbytes for s in every))
+
+
+def _owned(node: Node) -> dict[Node, int]:
+    """The carries of a loop of which the body updates elements: its parameters, and which they are.
+    """
+    if node.opname == "case":
+        return {}
+    body = node.attrs["body"]
+    first = node.attrs["consts"] if node.opname == "scan" else 0
+    found = {}
+    for k, result in enumerate(body.results[:node.attrs["carries"]]):
+        at = result
+        while at.opname in UPDATES:
+            at = at.inputs[0]
+        if at is not result and at is body.params[first + k]:
+            found[at] = k
+    return found
+
+
+_LABELS = {"case": [f"branch{i}" for i in range(1000)], "while": ["while", "body"],
+           "scan": ["body"]}
+
+
+# ---- results
+
+def _results(graph: Graph, names: _Names, distinct: bool) -> tuple[list[Step], list[str]]:
+    """Result buffers; a parameter or constant that is returned is copied, and, where each result
+    must have its own buffer, one that is returned again."""
     steps: list[Step] = []
     results: list[str] = []
     copied: dict[Node, str] = {}
-    for i, r in enumerate(graph.results):
-        if not r.is_param and r.opname != "constant":
+    for i, r in enumerate(map(names.one, graph.results)):
+        again = r in copied or names.results.get(r, i) != i
+        if not r.is_param and r.opname != "constant" and not (distinct and again):
             results.append(names.of(r))
             continue
-        if r not in copied:
+        if r not in copied or distinct:
             copied[r] = name = names.fresh(f"result.{i}_")
             names.buffers[name] = Buffer(name, r.tensor, "result", i)
             steps.append(_copy_step(r, name, names))
@@ -199,9 +287,10 @@ def _results(graph: Graph, names: _Names) -> tuple[list[Step], list[str]]:
 def _copy_step(node: Node, result: str, names: _Names) -> Step:
     note = "a result that is an argument or constant is copied"
     if not is_scalar_constant(node):
-        return copy_step(names.of(node), result, node.tensor, note)
+        step = copy_step(names.of(node), result, node.tensor, note)
+        return replace(step, name=f"{names.prefix}{step.name}")
     value = Exprs().const(node.attrs["value"], node.dtype)
     kernel = Kernel((), (Stage((), (), (Store("b0", (), value),)),), (("b0", node.tensor),),
                     ("b0",))
-    return Step(kernel, (result,), f"copy_{result}", ("copy",), (), (note,), 0.0,
+    return Step(kernel, (result,), f"{names.prefix}copy_{result}", ("copy",), (), (note,), 0.0,
                 2.0 * node.dtype.itemsize)

@@ -27,6 +27,7 @@ from weft.compiler.kernel.index import (
     unravel,
 )
 from weft.compiler.kernel.ir import Buffer, Kernel, Program, Reduce, Stage, Step, Store
+from weft.compiler.kernel.nested import map_programs
 from weft.compiler.kernel.plan import plan_memory
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.lazy_dataclass import dataclass, replace
@@ -49,6 +50,9 @@ def split_reductions(program: Program, target: Target) -> Program:
 
     `target` is there for its device; the split is the same for any number of threads.
     """
+    inner = map_programs(program, lambda p: split_reductions(p, target))
+    if inner is not program:
+        program = plan_memory(inner)
     steps: list[Step] = []
     buffers = list(program.buffers)
     for step in program.steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import ClassVar
 
-from weft.compiler.ir import Graph, Node
+from weft.compiler.ir import Graph, Node, nested_graphs
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.rewrite import (
@@ -111,8 +111,8 @@ class Decompose(Pass):
 
     def _needed(self, graph: Graph) -> bool:
         assert self.supported is not None
-        return any(n.opname not in self.supported or any(
-            isinstance(v, Graph) and self._needed(v) for v in n.attrs.values())
+        return any(n.opname not in self.supported or (
+            n.kind == "control" and any(map(self._needed, nested_graphs(n).values())))
             for n in graph.nodes)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from weft.compiler.build import Builder
-from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.ir import Graph, Node, is_scalar_constant, map_graphs, nested_graphs
 from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = ["Rewriter", "Rule", "RuleTable", "Transform", "rebuild", "rewrite", "rule"]
@@ -310,12 +310,10 @@ def map_nested(graph: Graph, transform: Transform) -> Graph:
     """The graph with each graph in its nodes' attributes transformed."""
     changed: dict[Node, Node] = {}
     for node in graph.nodes:
-        inner = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)} if node.attrs else {}
-        if inner:
-            out = {k: transform(v) for k, v in inner.items()}
-            if any(out[k] is not v for k, v in inner.items()):
-                changed[node] = Node(node.op, node.inputs, {**node.attrs, **out}, node.type,
-                                     node.origin, node.name)
+        if node.attrs and nested_graphs(node):
+            attrs = map_graphs(node.attrs, transform)
+            if attrs is not node.attrs:
+                changed[node] = Node(node.op, node.inputs, attrs, node.type, node.origin, node.name)
     return rebuild(graph, changed) if changed else graph
 
 

@@ -25,7 +25,7 @@ from weft.devices.cpu.interleave import side_by_side
 from weft.devices.cpu.schedule import Schedule, schedule
 from weft.devices.cpu.sweep import Sweep
 
-__all__ = ["emit_loops"]
+__all__ = ["Loops", "emit_loops"]
 
 States = list[list[Val]]
 
@@ -35,7 +35,7 @@ STACK_BYTES = 16 << 10     # scratch rows up to this size live on the stack
 
 def emit_loops(kernel: Kernel, name: str, target: Target) -> KernelCode:
     """Code for any kernel, by the general schedules."""
-    return _Loops(flatten(kernel), name, target).emit()
+    return Loops(flatten(kernel), name, target).emit()
 
 
 def dim_product(axes: Sequence[Axis]) -> Dim:
@@ -43,17 +43,21 @@ def dim_product(axes: Sequence[Axis]) -> Dim:
     return numel(a.extent for a in axes if not isinstance(a.extent, Index))
 
 
-class _Loops:
+class Loops:
+    """Writes the function of a kernel by its schedule."""
+
     def __init__(self, kernel: Kernel, name: str, target: Target) -> None:
         self.kernel = kernel
         self.name = name
         self.target = target
         self.plan: Schedule = schedule(kernel, target)
         self.e = Emitter(target)
+        self.status: Val | None = None
 
     # ---- the function
 
     def emit(self) -> KernelCode:
+        """The function."""
         k, e = self.kernel, self.e
         ctx = e.arg("ctx", "ptr")
         pointers = {}
@@ -63,7 +67,7 @@ class _Loops:
         dims = self._dims(ctx, n)
         self.status = e.load(e.gep(ctx, n + 1, "ptr"), "ptr") if self._checks else None
         release = self._scratch(pointers)
-        self.ev = Evaluator(e, pointers, k.types, dims)
+        self.ev: Evaluator = Evaluator(e, pointers, k.types, dims)
         self.ev.lane_scratch = frozenset(s for s, _ in k.scratch) if self.plan.across \
             else frozenset()
         self.ev.hoist([r for s in k.stages for r in s.roots],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from weft.compiler.errors import WeftError
 from weft.compiler.ir import Graph
 from weft.compiler.kernel.columns import split_columns
-from weft.compiler.kernel.ir import Failure, Program, Step
+from weft.compiler.kernel.ir import Failure, Program
+from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE, UPDATES
@@ -21,7 +22,7 @@ from weft.compiler.kernel.split import split_reductions
 from weft.compiler.kernel.spread import spread_updates
 from weft.compiler.ops.registry import OPS
 from weft.compiler.target import Target
-from weft.compiler.types import Size, evaluate_dim
+from weft.compiler.types import Dim, Size, evaluate_dim
 from weft.devices.cpu import numpy_loops
 from weft.devices.cpu.engine import Entry, Library, assemble_all, assembly_text, load, load_entry
 from weft.devices.cpu.entry_spec import EntrySpec
@@ -50,7 +51,8 @@ class CpuDevice:
         """All ops but those that no schedule or table line covers."""
         loops = frozenset(n for n, op in OPS.items()
                           if op.kind in ("reduction", "contraction", "scan", "sort", "structure",
-                                     "factorization", "transform") and op.decompose is None)
+                                     "control", "factorization", "transform")
+                          and op.decompose is None)
         return TABLE | frozenset(POINTWISE) | UPDATES | loops | {"searchsorted"}
 
     def lower(self, graph: Graph, target: Target) -> CpuLowered:
@@ -78,7 +80,7 @@ class CpuLowered:
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
         """What each step does, in order."""
-        return tuple(map(_describe, self.program.steps))
+        return tuple(_describe(self.program, "", 1))
 
     def text(self, kind: str) -> str:
         """`kernels`, `llvm` or `asm`."""
@@ -117,8 +119,7 @@ class CpuCompiled:
         self._slots = 1 + max([b.index for b in results.values()], default=-1)
 
     def _fill_constants(self) -> list[Array]:
-        by_name = self.program.by_name
-        kept = [np.ascontiguousarray(by_name[n].value) for n in self.module.constants]
+        kept = [np.ascontiguousarray(value) for value in self.module.constants]
         table = (ctypes.c_void_p * max(1, len(kept))).from_address(self.library.address(CONSTANTS))
         for i, a in enumerate(kept):
             table[i] = a.ctypes.data
@@ -180,6 +181,21 @@ def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return raw[start:start + nbytes].view(dtype).reshape(shape)
 
 
-def _describe(step: Step) -> KernelInfo:
-    return KernelInfo(step.name, step.ops, step.origins, int(step.flops), int(step.nbytes),
-                      merged=(), stopped="; ".join(step.notes))
+def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[KernelInfo]:
+    """The steps of a program, those of loops and branches behind them."""
+    for step in program.steps:
+        nested = isinstance(step.kernel, (Branch, Loop))
+        each = turns if turns is not None else 1
+        yield KernelInfo(step.name, step.ops, step.origins,
+                         0 if nested else int(step.flops) * each,
+                         0 if nested else int(step.nbytes) * each, merged=(),
+                         stopped="; ".join(step.notes), inside=inside, turns=turns)
+        if isinstance(step.kernel, (Branch, Loop)):
+            for label, inner in step.kernel.nested:
+                yield from _describe(inner, f"{step.name}, {label}", _turns(step.kernel, turns))
+
+
+def _turns(kernel: Branch | Loop, outer: Dim | None) -> Dim | None:
+    if isinstance(kernel, Branch) or outer is None:
+        return outer
+    return outer * kernel.length if kernel.cond is None else None

@@ -114,7 +114,7 @@ class Emitter:
         self.declares: set[str] = set()      # `declare …` lines the module needs
         self.helpers: dict[str, str] = {}    # name -> `define …` of functions the module needs
         self.block = "entry"                 # label of the block being written
-        self._count = 0
+        self.count = 0
         self._stack: list[str] = []
 
     # ---- values
@@ -138,8 +138,8 @@ class Emitter:
 
     def assign(self, text: str, dtype: str, lanes: int = 1) -> Val:
         """Write `%new = text` and return the new value."""
-        ref = f"%v{self._count}"
-        self._count += 1
+        ref = f"%v{self.count}"
+        self.count += 1
         self.lines.append(f"  {ref} = {text}")
         return Val(self, ref, dtype, lanes)
 
@@ -377,8 +377,8 @@ class Emitter:
 
     def fresh(self, stem: str) -> str:
         """A label not used before."""
-        self._count += 1
-        return f"{stem}{self._count}"
+        self.count += 1
+        return f"{stem}{self.count}"
 
     def label(self, name: str) -> None:
         """Begin a basic block."""

@@ -259,7 +259,14 @@ class Evaluator:
         v = self._known(e)
         return v.lanes if isinstance(v, (Val, Cx)) else 1
 
+    def read(self, buffer: str) -> Scalar | None:
+        """The value of a buffer of one element that is not in memory."""
+        return None
+
     def _load(self, e: Expr) -> Scalar:
+        held = self.read(e.what)
+        if held is not None:
+            return self._guarded(held, self.real(e.args[0])) if e.args else held
         index, dtype = e.index[0], self.types[e.what].dtype
         if self.types[e.what].size == 0:
             return self._zero(dtype)
@@ -319,8 +326,9 @@ class Evaluator:
         if offset is not None:
             address = self.e.gep(address, offset, _element(dtype))
         out = self._read(address, dtype, 1, None)
-        if guard is None:
-            return out
+        return out if guard is None else self._guarded(out, guard)
+
+    def _guarded(self, out: Scalar, guard: Val) -> Scalar:
         if isinstance(out, Cx):
             return Cx(self.e.select(guard, out.re, 0.0), self.e.select(guard, out.im, 0.0))
         return self.e.select(guard, out, 0)

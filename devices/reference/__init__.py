@@ -14,15 +14,17 @@ from weft.compiler.errors import DTypeError, LinAlgError, ShapeError
 from weft.compiler.ir import Graph, Node
 from weft.compiler.types import Dim, Size, dtype_of, evaluate_dim, shape_text
 
-__all__ = ["bind_sizes", "evaluate"]
+__all__ = ["bind_sizes", "concrete", "evaluate"]
 
 Array = np.ndarray[Any, Any]
 
 
-def evaluate(graph: Graph, arrays: Sequence[Any]) -> list[Array]:
+def evaluate(graph: Graph, arrays: Sequence[Any],
+             outer: Mapping[str, int] | None = None) -> list[Array]:
     """The results of the graph for these arguments, one op after another.
 
-    Raises `ShapeError` or `DTypeError` for arguments that do not fit the parameters.
+    `outer` are the symbolic sizes of the graphs around it, where it is the body of a loop. Raises
+    `ShapeError` or `DTypeError` for arguments that do not fit the parameters.
 
     >>> from weft.compiler.text import parse
     >>> g = parse("graph @f(%x: f32[B]) -> (f32[B]) { %y = mul %x, 2.0:f32 : f32[B] return %y }")
@@ -30,12 +32,12 @@ def evaluate(graph: Graph, arrays: Sequence[Any]) -> list[Array]:
     [array([2., 4.], dtype=float32)]
     """
     arguments = [np.asarray(a) for a in arrays]
-    sizes = bind_sizes(graph, arguments)
+    sizes = bind_sizes(graph, arguments, outer)
     values: dict[Node, Any] = dict(zip(graph.params, arguments))
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             assert node.op is not None
-            attrs = {k: _concrete(v, sizes) for k, v in node.attrs.items()}
+            attrs = {k: concrete(v, sizes) for k, v in node.attrs.items()}
             try:
                 value = node.op.reference(np, *(values[i] for i in node.inputs), **attrs)
             except np.linalg.LinAlgError as error:
@@ -44,11 +46,29 @@ def evaluate(graph: Graph, arrays: Sequence[Any]) -> list[Array]:
     return [values[r] for r in graph.results]
 
 
-def bind_sizes(graph: Graph, arrays: Sequence[Array]) -> dict[str, int]:
+class _Function:
+    """A graph in an attribute, as the meanings of the control ops take it: arrays to arrays."""
+
+    def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
+        self.graph = graph
+        self.sizes = sizes
+
+    @property
+    def result_types(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and dtype of each result."""
+        return [(tuple(evaluate_dim(d, self.sizes) for d in r.shape), r.dtype.numpy)
+                for r in self.graph.results]
+
+    def __call__(self, *arrays: Array) -> list[Array]:
+        return evaluate(self.graph, arrays, self.sizes)
+
+
+def bind_sizes(graph: Graph, arrays: Sequence[Array],
+               outer: Mapping[str, int] | None = None) -> dict[str, int]:
     """The value of each symbolic size for these arguments, checked against all shapes."""
     if len(arrays) != len(graph.params):
         raise ShapeError(f"@{graph.name} takes {len(graph.params)} arguments, got {len(arrays)}")
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int] = dict(outer or {})
     for p, a in zip(graph.params, arrays):
         if dtype_of(a.dtype) is not p.dtype:
             raise DTypeError(f"%{p.name} of @{graph.name} got {a.dtype}", expected=str(p.type))
@@ -71,7 +91,10 @@ def _solve(d: Dim, n: int, sizes: dict[str, int]) -> None:
         sizes[name] = max(0, (n - at[0]) // ((at[1] - at[0]) or 1))
 
 
-def _concrete(value: Any, sizes: Mapping[str, int]) -> Any:
+def concrete(value: Any, sizes: Mapping[str, int]) -> Any:
+    """An attribute as a meaning takes it: sizes as ints, graphs as functions."""
     if isinstance(value, Size):
         return value.evaluate(sizes)
-    return tuple(_concrete(v, sizes) for v in value) if isinstance(value, (tuple, list)) else value
+    if isinstance(value, Graph):
+        return _Function(value, sizes)
+    return tuple(concrete(v, sizes) for v in value) if isinstance(value, (tuple, list)) else value

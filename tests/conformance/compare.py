@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.ops import Op
+from weft.devices.reference import concrete
 
 # Correctly rounded on both sides, or nothing but moves: equal to the bit (NaN payloads apart).
 _ULP = 2
@@ -36,6 +37,7 @@ def expected(op: Op, operands: tuple[np.ndarray, ...], attrs: dict[str, Any]) ->
     """The reference's result; where neither side rounds correctly, computed in double precision,
     since NumPy's own float32 functions are not good to 2 ULP everywhere."""
     wide = {np.dtype(np.float32): np.float64, np.dtype(np.complex64): np.complex128}
+    attrs = {k: concrete(v, {}) for k, v in attrs.items()}
     with np.errstate(all="ignore"):
         made = op.reference(np, *operands, **attrs)
         if isinstance(made, tuple):
