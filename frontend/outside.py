@@ -53,6 +53,9 @@ class Outside:
 
     def function(self, fn: Any) -> Any:
         """A copy of the user's function, or what it was given if that is none."""
+        several = getattr(fn, "_weft_with_bodies", None)
+        if several is not None:
+            return several([self.function(f) for f in fn._weft_bodies])
         plain = plain_function(fn)
         if plain is None:
             return fn

@@ -47,7 +47,7 @@ class Finder:
         self.titles: dict[PlaceId, str] = {}
         self.written: set[str] = set()
         self._functions: dict[int, FunctionType] = {}
-        self._waiting = [fn]
+        self._waiting = [fn, *getattr(fn, "_weft_bodies", ())]   # those of `weft.scan` and the like
         self._objects = list(statics)
 
     def run(self) -> None:

@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft import errors, numpy
+    from weft.frontend.control import (
+        associative_scan,
+        cond,
+        fori_loop,
+        map,
+        scan,
+        switch,
+        while_loop,
+    )
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
     from weft.frontend.pytree import register_pytree
@@ -22,8 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "associative_scan",
+    "cond",
     "errors",
     "explain",
+    "fori_loop",
     "get_num_threads",
     "grad",
     "hessian",
@@ -35,12 +47,16 @@ __all__ = [
     "jvp",
     "linearize",
     "list_devices",
+    "map",
     "numpy",
     "register_pytree",
+    "scan",
     "set_num_threads",
+    "switch",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]
 
 __version__ = "0.1.0"
@@ -52,6 +68,8 @@ if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
     __path__.append(_root)
 
 _HOMES = {
+    **dict.fromkeys(("associative_scan", "cond", "fori_loop", "map", "scan", "switch",
+                     "while_loop"), "weft.frontend.control"),
     "grad": "weft.frontend.transforms.derivatives",
     "jvp": "weft.frontend.transforms.derivatives",
     "linearize": "weft.frontend.transforms.derivatives",
