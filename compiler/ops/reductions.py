@@ -10,6 +10,16 @@ import numpy as np
 
 from weft.compiler.errors import DTypeError, ShapeError
 from weft.compiler.ops.elementwise import check_kind
+from weft.compiler.ops.order_rules import (
+    extreme_jvp,
+    product_jvp,
+    recurrence_batch,
+    recurrence_jvp,
+    recurrence_transpose,
+    running_extreme_jvp,
+    running_product_jvp,
+    running_sum_transpose,
+)
 from weft.compiler.ops.registry import Attrs, Op, register
 from weft.compiler.ops.views import check_axes
 from weft.compiler.types import DTYPES, DType, TensorType
@@ -68,11 +78,11 @@ _reduction("reduce_sum", "ifc", "sum over axes; blocked at least as accurately a
            lambda xp, x, a: xp.sum(_wide(x), axis=a, dtype=_wide(x).dtype),
            linear="jointly", transpose=_spread)
 _reduction("reduce_prod", "ifc", "product over axes",
-           lambda xp, x, a: xp.prod(_wide(x), axis=a, dtype=_wide(x).dtype))
+           lambda xp, x, a: xp.prod(_wide(x), axis=a, dtype=_wide(x).dtype), jvp=product_jvp)
 _reduction("reduce_max", "bifc", "largest element over axes; NaN if any is", nonempty=True,
-           ref=lambda xp, x, a: xp.max(x, axis=a))
+           ref=lambda xp, x, a: xp.max(x, axis=a), jvp=extreme_jvp)
 _reduction("reduce_min", "bifc", "smallest element over axes; NaN if any is", nonempty=True,
-           ref=lambda xp, x, a: xp.min(x, axis=a))
+           ref=lambda xp, x, a: xp.min(x, axis=a), jvp=extreme_jvp)
 _reduction("reduce_and", "b", "whether all elements over axes are true",
            lambda xp, x, a: xp.all(x, axis=a))
 _reduction("reduce_or", "b", "whether any element over axes is true",
@@ -98,7 +108,7 @@ _arg("argmax", "index of the first largest element along an axis; of the first N
 _arg("argmin", "index of the first smallest element along an axis; of the first NaN if any")
 
 
-def _scan(name: str, letters: str, ufunc: str, doc: str) -> None:
+def _scan(name: str, letters: str, ufunc: str, doc: str, **rules: Any) -> None:
     def infer(types: Types, attrs: Attrs) -> TensorType:
         check_axes(name, (attrs["axis"],), types[0].rank)
         check_kind(name, types[0].dtype, letters)
@@ -109,13 +119,40 @@ def _scan(name: str, letters: str, ufunc: str, doc: str) -> None:
             return getattr(xp, ufunc).accumulate(x, axis=axis, dtype=x.dtype)
 
     register(Op(name, "scan", 1, doc, infer, reference, attrs=("axis",),
-                samples=lambda: [((_A,), {"axis": a}) for a in (0, 1, 2)]))
+                samples=lambda: [((_A,), {"axis": a}) for a in (0, 1, 2)], **rules))
 
 
-_scan("cumsum", "ifc", "add", "running sum along an axis")
-_scan("cumprod", "ifc", "multiply", "running product along an axis")
-_scan("cummax", "bif", "maximum", "running maximum along an axis; NaN from the first NaN on")
-_scan("cummin", "bif", "minimum", "running minimum along an axis; NaN from the first NaN on")
+_scan("cumsum", "ifc", "add", "running sum along an axis", linear="jointly",
+      transpose=running_sum_transpose)
+_scan("cumprod", "ifc", "multiply", "running product along an axis", jvp=running_product_jvp)
+_scan("cummax", "bif", "maximum", "running maximum along an axis; NaN from the first NaN on",
+      jvp=running_extreme_jvp)
+_scan("cummin", "bif", "minimum", "running minimum along an axis; NaN from the first NaN on",
+      jvp=running_extreme_jvp)
+
+
+def _recurrence(types: Types, attrs: Attrs) -> TensorType:
+    a, b = types
+    check_axes("linear_recurrence", (attrs["axis"],), a.rank)
+    check_kind("linear_recurrence", a.dtype, "ifc")
+    if a != b:
+        raise ShapeError(f"linear_recurrence got {a} and {b}", expected="one type")
+    return a
+
+
+def _recurrence_ref(xp: Any, a: Any, b: Any, axis: int) -> Any:
+    out = xp.array(b)
+    rows, factors = xp.moveaxis(out, axis, 0), xp.moveaxis(a, axis, 0)
+    with np.errstate(all="ignore"):
+        for k in range(1, len(rows)):
+            rows[k] = factors[k] * rows[k - 1] + rows[k]
+    return out
+
+
+register(Op("linear_recurrence", "scan", 2, "y[k] = a[k]*y[k-1] + b[k] along an axis, from y[0] = "
+            "b[0] on", _recurrence, _recurrence_ref, attrs=("axis",), cost=2, jvp=recurrence_jvp,
+            transpose=recurrence_transpose, batch=recurrence_batch,
+            samples=lambda: [((_A, np.cos(_A)), {"axis": a}) for a in (0, 1, 2)]))
 
 
 # ---- contraction

@@ -9,6 +9,7 @@ import numpy as np
 from weft.compiler.errors import DTypeError, ShapeError, UnsupportedError
 from weft.compiler.ops.elementwise import check_kind
 from weft.compiler.ops.registry import Attrs, Op, get_op, register
+from weft.compiler.ops.update_rules import BATCHES, JVPS, TRANSPOSES
 from weft.compiler.ops.views import check_axes
 from weft.compiler.types import DTYPES, Shape, TensorType, shape_text
 
@@ -164,12 +165,14 @@ register(Op("gather", "indexing", None, "the operand indexed along `axes` by ind
             "(negative indices count from the end, others out of bounds raise), `clip`, `wrap`, "
             "`drop` (out of bounds reads 0)",
             _gather, _gather_ref, attrs=("axes", "position", "mode"), cost=2,
+            linear="jointly", transpose=TRANSPOSES["gather"], batch=BATCHES["gather"],
             samples=lambda: _GATHERS))
 register(Op("scatter", "indexing", None, "the first operand with updates, the last one, combined "
             "with its elements where a gather with these indices reads; in order, so that of "
             "several with one place the last is `set`. `combine`: set, add, mul, min, max",
             _scatter, _scatter_ref, attrs=("axes", "position", "mode", "combine"), cost=2,
-            samples=_scatter_samples,
+            samples=_scatter_samples, jvp=JVPS["scatter"], transpose=TRANSPOSES["scatter"],
+            batch=BATCHES["scatter"],
             errors=(((_X, _I, TensorType((3, 2), DTYPES["f32"])), _WRONG,
                      "scatter into f32[4, 3] got updates of shape [3, 2]"),
                     ((_X, _I, TensorType((2, 3), DTYPES["f64"])), _WRONG,
@@ -238,7 +241,8 @@ _STARTS = ((1, 0, 2), (-5, 9, 9), (3, 2, 4), (0, 0, 0))
 
 register(Op("dynamic_slice", "indexing", None, "the part of shape `sizes` that begins at starts, "
             "0-d operands; these are moved so that the part lies inside",
-            _dynamic_slice, _dynamic_slice_ref, attrs=("sizes",), cost=0,
+            _dynamic_slice, _dynamic_slice_ref, attrs=("sizes",), cost=0, linear="jointly",
+            transpose=TRANSPOSES["dynamic_slice"], batch=BATCHES["dynamic_slice"],
             samples=lambda: [((_A, *_at(*s)), {"sizes": n}) for s in _STARTS
                              for n in ((2, 1, 3), (4, 3, 5), (0, 2, 5))],
             errors=(((_X, _START), {"sizes": (1, 1)}, "dynamic_slice of f32[4, 3] got 1 starts"),
@@ -246,7 +250,8 @@ register(Op("dynamic_slice", "indexing", None, "the part of shape `sizes` that b
                      "dynamic_slice of f32[4, 3] got a part of shape [1, 4]"))))
 register(Op("dynamic_update_slice", "indexing", None, "the first operand with the second in the "
             "place that begins at starts, 0-d operands; these are moved so that it lies inside",
-            _dynamic_update_slice, _dynamic_update_slice_ref, cost=1,
+            _dynamic_update_slice, _dynamic_update_slice_ref, cost=1, linear="jointly",
+            transpose=TRANSPOSES["dynamic_update_slice"], batch=BATCHES["dynamic_update_slice"],
             samples=lambda: [((_A, -_A[:n, :m], *_at(*s)), {}) for s in _STARTS
                              for n, m in ((2, 1), (4, 3), (0, 2))]
             + [((np.array(1.0), np.array(2.0)), {})],

@@ -13,13 +13,14 @@ from weft.compiler.target import Target
 from weft.compiler.types import DType, TensorType
 from weft.devices.cpu.code import KernelCode
 from weft.devices.cpu.emit import Val
-from weft.devices.cpu.library_frame import Elements, Frame
+from weft.devices.cpu.library_frame import Frame
 from weft.devices.cpu.lower import Scalar, Typed, apply
 from weft.devices.cpu.lower_complex import Cx
 
 __all__ = ["SCANS", "emit_scan"]
 
-SCANS = {"cumsum": "add", "cumprod": "mul", "cummax": "maximum", "cummin": "minimum"}
+SCANS = {"cumsum": "add", "cumprod": "mul", "cummax": "maximum", "cummin": "minimum",
+         "linear_recurrence": "add"}
 ROWS = 4            # rows taken together: more streams would fight for the same cache lines
 RUN_BYTES = 8192    # of a run of columns: two of them stay in the first cache
 LEAST = 32          # columns worth a thread of their own
@@ -43,7 +44,7 @@ class _Scan:
     def __init__(self, step: Library, axis: int, name: str, target: Target) -> None:
         self.f = Frame(step, name, target)
         self.op = SCANS[step.op]
-        self.source, self.out = self.f.arrays
+        *self.factors, self.source, self.out = self.f.arrays    # factors: of a recurrence
         self.dtype: DType = self.source.dtype
         self.outer, self.n, self.inner = self.f.around(axis)
         self.lanes = 1 if self.dtype.is_complex else target.lanes(self.dtype.itemsize)
@@ -57,8 +58,14 @@ class _Scan:
         self.f.columns(self.inner, RUN_BYTES // self.dtype.itemsize, self._run)
         return self.f.code(self.outer * self.inner, self.n, least=LEAST)
 
-    def _combine(self, a: Scalar, b: Scalar) -> Scalar:
-        return apply(self.f.e, self.op, self.dtype, Typed(a, self.dtype), Typed(b, self.dtype))
+    def _combine(self, before: Scalar, at: Val, i: Val | int, lanes: int = 1) -> Scalar:
+        """The next result, of the one before and the element that stands `i` behind `at`."""
+        for factor in self.factors:
+            before = self._apply("mul", factor.at(at).load(i, lanes), before)
+        return self._apply(self.op, before, self.source.at(at).load(i, lanes))
+
+    def _apply(self, op: str, a: Scalar, b: Scalar) -> Scalar:
+        return apply(self.f.e, op, self.dtype, Typed(a, self.dtype), Typed(b, self.dtype))
 
     # ---- along rows
 
@@ -73,20 +80,17 @@ class _Scan:
 
     def _row_group(self, rows: list[Val]) -> None:
         e = self.f.e
-        pairs = [(self.source.at(r * self.length), self.out.at(r * self.length)) for r in rows]
+        begins = [r * self.length for r in rows]
         start: list[Scalar] = []
-        for x, y in pairs:
-            start.append(x.load(0))
-            y.store(0, start[-1])
+        for at in begins:
+            start.append(self.source.at(at).load(0))
+            self.out.at(at).store(0, start[-1])
         with e.loop(1, self.length, carry=_flat(start), stem="along") as loop:
             now = _unflat(loop.carry, start)
-            out = [self._step(x, y, loop.i, a) for (x, y), a in zip(pairs, now)]
+            out = [self._combine(a, at, loop.i) for at, a in zip(begins, now)]
+            for at, total in zip(begins, out):
+                self.out.at(at).store(loop.i, total)
             loop.next = _flat(out)
-
-    def _step(self, x: Elements, y: Elements, i: Val, total: Scalar) -> Scalar:
-        total = self._combine(total, x.load(i))
-        y.store(i, total)
-        return total
 
     # ---- down columns
 
@@ -98,9 +102,9 @@ class _Scan:
             self.out.at(begin).copy_all(self.source.at(begin), width)
             with e.loop(1, self.length, stem="down") as loop:
                 here = begin + loop.i * size
-                x, y, above = self.source.at(here), self.out.at(here), self.out.at(here - size)
+                y, above = self.out.at(here), self.out.at(here - size)
                 f.vectors(width, self.lanes, lambda j, lanes: y.store(
-                    j, self._combine(above.load(j, lanes), x.load(j, lanes))))
+                    j, self._combine(above.load(j, lanes), here, j, lanes)))
 
 
 def _flat(values: list[Scalar]) -> list[Val]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from weft.compiler.kernel.ir import Library
 from weft.compiler.target import Target
-from weft.compiler.types import DType
+from weft.compiler.types import DType, numel
 from weft.devices.cpu.code import KernelCode
 from weft.devices.cpu.emit import Emitter, Val
-from weft.devices.cpu.library_frame import Frame, known
+from weft.devices.cpu.library_frame import Elements, Frame, known
 from weft.devices.cpu.lower import Scalar
 from weft.devices.cpu.lower_complex import Cx
 
@@ -52,14 +52,14 @@ def emit_searchsorted(step: Library, name: str, target: Target) -> KernelCode:
     """Code for searchsorted: units are keys."""
     f = Frame(step, name, target)
     e = f.e
-    size = f.dim(f.types[0].shape[0])
+    size = f.dim(f.types[0].shape[-1])
     rounds = e.select(size > 0, halvings(e, size), 0)
     full = f.hi - (f.hi - f.lo) % TOGETHER
     with e.loop(f.lo, full, TOGETHER, stem="keys") as keys:
         _search(f, size, rounds, [keys.i + k for k in range(TOGETHER)])
     with e.loop(full, f.hi, stem="key") as key:
         _search(f, size, rounds, [key.i])
-    depth = max(1, known(f.types[0].shape[0]).bit_length())
+    depth = max(1, known(f.types[0].shape[-1]).bit_length())
     return f.code(f.types[1].size, 2 * depth)
 
 
@@ -67,9 +67,10 @@ def _search(f: Frame, size: Val, rounds: Val, at: Sequence[Val]) -> None:
     """Each round leaves the half of the range that the key's place lies in."""
     e, (table, keys, out) = f.e, f.arrays
     wanted = [keys.load(i) for i in at]
+    tables = [_table(f, size, i) for i in at]
     dtype, right = table.dtype, dict(f.step.attrs)["side"] == "right"
 
-    def before(i: Val, key: Scalar) -> Val:
+    def before(table: Elements, i: Val, key: Scalar) -> Val:
         """Whether the key's place is behind element i."""
         x = table.load(i)
         return ~less(e, key, x, dtype) if right else less(e, x, key, dtype)
@@ -78,12 +79,20 @@ def _search(f: Frame, size: Val, rounds: Val, at: Sequence[Val]) -> None:
     with e.loop(0, rounds, carry=[size, *(zero for _ in at)], stem="round") as loop:
         left, *bases = loop.carry
         half = left >> 1
-        loop.next = [left - half, *(e.select(before(b + half - 1, key), b + half, b)
-                                    for b, key in zip(bases, wanted))]
+        loop.next = [left - half, *(e.select(before(t, b + half - 1, key), b + half, b)
+                                    for t, b, key in zip(tables, bases, wanted))]
     ends = loop.out[1:]
     with e.when(size > 0):
-        for i, base, key in zip(at, ends, wanted):
-            out.store(i, base + e.convert(before(base, key), "i64"))
+        for i, t, base, key in zip(at, tables, ends, wanted):
+            out.store(i, base + e.convert(before(t, base, key), "i64"))
     with e.when(size.eq(0)):
         for i in at:
             out.store(i, zero)
+
+
+def _table(f: Frame, size: Val, key: Val) -> Elements:
+    """The sorted array in which the key of this number is searched."""
+    table, batch = f.arrays[0], dict(f.step.attrs).get("batch", 0)
+    if not batch:
+        return table
+    return table.at(key / f.dim(numel(f.types[1].shape[batch:])) * size)

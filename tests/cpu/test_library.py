@@ -10,6 +10,7 @@ import pytest
 
 from weft.compiler.build import Builder
 from weft.compiler.ir import Node
+from weft.compiler.ops import OPS
 from weft.compiler.types import DTYPES, Dim, Size, TensorType
 from weft.devices.cpu import library_sort, numpy_sorts
 from weft.devices.cpu.device import CpuDevice
@@ -95,6 +96,22 @@ def test_scans_of_all_types(op, dtype):
         if op in ("cummax", "cummin"):      # NumPy's own choice between 0.0 and -0.0 varies
             got, want = got + got.dtype.type(0), want + want.dtype.type(0)
         same(got, want)
+
+
+@pytest.mark.parametrize("dtype", (*INTS, *FLOATS, *COMPLEX))
+def test_recurrences(dtype):
+    """y[k] = a[k]*y[k-1] + b[k], rounded after each operation."""
+    for shape in ((9, 33), (1,), (0,), (3, 4, 19)):
+        a, b = (values(shape, dtype, s) for s in (0, 1))
+        for axis in range(len(shape)):
+            got = native("linear_recurrence", a, b, axis=axis)
+            with np.errstate(all="ignore"):
+                want = OPS["linear_recurrence"].reference(np, a, b, axis=axis)
+            if dtype in COMPLEX:            # NumPy's own products of infinities vary
+                keep = np.isfinite(want)
+                np.testing.assert_allclose(got[keep], want[keep], rtol=1e-4)
+            else:
+                same(got, want)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
