@@ -16,8 +16,8 @@ _EXACT_KINDS = ("view", "creation", "indexing", "sort")
 _EXACT = frozenset("""
     abs add and argmax argmin bitcast ceil complex conj convert copysign cummax cummin
     cumprod cumsum div eq floor floor_divide fmax fmin fmod frexp_exponent frexp_mantissa
-    gcd ge gt imag is_finite is_inf is_nan lcm ldexp le linear_recurrence lt maximum minimum mul ne neg
-    nextafter not or popcnt real reduce_and reduce_max reduce_min reduce_or remainder rint
+    gcd ge gt imag is_finite is_inf is_nan lcm ldexp le linear_recurrence lt maximum minimum mul ne
+    neg nextafter not or popcnt real reduce_and reduce_max reduce_min reduce_or remainder rint
     select shift_left shift_right sign signbit spacing sqrt sub trunc xor
 """.split())  # noqa: SIM905
 # Complex functions are compositions of real ones; errors add up relative to the magnitude.

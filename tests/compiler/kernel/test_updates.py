@@ -123,7 +123,7 @@ def donated(make) -> tuple[Graph, object]:
 
 
 def test_donated_parameters_are_overwritten():
-    graph, program = donated(lambda b: counter(b, b.x("x", 6, 5)))
+    _, program = donated(lambda b: counter(b, b.x("x", 6, 5)))
     assert program.results == ("x",) and kernels(program) == 1
     x = np.zeros((6, 5), np.float32)
     (out,) = run_program(program, [x, np.array(2)])
@@ -134,7 +134,7 @@ def test_donated_parameters_that_are_needed_are_not():
     def make(b):
         x = b.x("x", 6, 5)
         return [counter(b, x), b.plus(x, b.num(x, 1))]
-    graph, program = donated(make)
+    _, program = donated(make)
     assert program.results[0] == "x", "the sum can be computed before"
 
     def late(b):

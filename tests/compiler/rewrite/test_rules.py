@@ -237,7 +237,7 @@ CASES: dict[str, list[tuple[str, Make]]] = {
         ("f", lambda b, x, y, d: b.reverse(_rows(b, x), axes=(0,)))],
     "splat": [("bifc", lambda b, x, y, d: b.constant(np.ones((3, 2), d.numpy)))],
     "slice_is_static": [
-        ("f", lambda b, x, y, d: b.dynamic_slice(x, b.scalar(s, "i64"), sizes=(n,)))
+        ("f", lambda b, x, y, d, s=s, n=n: b.dynamic_slice(x, b.scalar(s, "i64"), sizes=(n,)))
         for s, n in ((3, 5), (-2, 5), (40, 1))],
     "update_is_all": [("f", lambda b, x, y, d: b.dynamic_update_slice(x, y, b.scalar(2, "i64")))],
     "update_is_nothing": [
