@@ -121,6 +121,50 @@ def _all(r: Reader, conditions: list[Expr]) -> Expr | None:
     return out
 
 
+def _window(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    rank, index = len(n.inputs[0].shape), list(at)
+    for j, (a, stride, dilation) in enumerate(
+            zip(n.attrs["axes"], n.attrs["stride"], n.attrs["dilation"])):
+        index[a] = index[a] * stride + index[rank + j] * dilation
+    return r.read(n.inputs[0], tuple(index[:rank]), guard)
+
+
+def _unwindow(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    (x,), ex = n.inputs, r.exprs
+    rank, index = len(x.shape) - len(n.attrs["axes"]), list(at)
+    conditions: list[Expr] = []
+    for j, (a, stride, dilation) in enumerate(
+            zip(n.attrs["axes"], n.attrs["stride"], n.attrs["dilation"])):
+        shift = -(-(x.shape[rank + j] - 1) * dilation // stride)    # keeps the dividend positive
+        place = index[a] - index[rank + j] * dilation + shift * stride
+        rest = place % stride
+        if not (rest.is_constant and rest.const == 0):
+            conditions.append(ex.apply("eq", _BOOL, ex.index(rest, _I64), ex.const(0, _I64)))
+        at_window = place // stride - shift
+        conditions += _bounds(r, at_window, x.shape[a])
+        index[a] = at_window
+    inside = _all(r, conditions)
+    if inside is None:
+        return r.read(x, tuple(index), guard)
+    both = inside if guard is None else ex.apply("and", _BOOL, guard, inside)
+    return ex.apply("select", n.dtype, inside, r.read(x, tuple(index), both),
+                    ex.const(0, n.dtype))
+
+
+def _bounds(r: Reader, ix: Index, size: Dim) -> list[Expr]:
+    """The conditions, where not known to hold, that ix lies in [0, size)."""
+    ex, out, known = r.exprs, [], ix.bounds
+    if known is None or known[0] < 0:
+        out.append(ex.apply("ge", _BOOL, ex.index(ix, _I64), ex.const(0, _I64)))
+    if known is None or not isinstance(size, int) or known[1] >= size:
+        out.append(ex.apply("lt", _BOOL, ex.index(ix - size, _I64), ex.const(0, _I64)))
+    return out
+
+
+def _copy(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+    return r.read(n.inputs[0], at, guard)
+
+
 def _pad(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
     x, value = n.inputs
     conditions: list[Expr] = []
@@ -285,6 +329,7 @@ not needed any more."""
 POINTWISE: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast, "reshape": _reshape, "transpose": _transpose,
     "reverse": _reverse, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
-    "constant": _constant, "iota": _iota, "size": _size, "gather": _gather,
+    "constant": _constant, "iota": _iota, "size": _size, "gather": _gather, "window": _window,
+    "unwindow": _unwindow, "copy": _copy,
     "dynamic_slice": _dynamic_slice,
 }

@@ -2,6 +2,7 @@
 
 from weft.compiler.ops import (
     control,
+    convolution,
     elementwise,
     fft,
     indexing,
@@ -9,8 +10,9 @@ from weft.compiler.ops import (
     reductions,
     updates,
     views,
+    windows,
 )
 from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, register
 
-__all__ = ["KINDS", "OPS", "Op", "control", "elementwise", "fft", "get_op", "indexing", "linalg",
-           "reductions", "register", "updates", "views"]
+__all__ = ["KINDS", "OPS", "Op", "control", "convolution", "elementwise", "fft", "get_op",
+           "indexing", "linalg", "reductions", "register", "updates", "views", "windows"]

@@ -30,6 +30,7 @@ KINDS = {
     "reduction": "axes removed by combining their elements",
     "scan": "running combinations along an axis",
     "contraction": "sums of products over paired axes",
+    "windows": "elements of sliding windows combined: convolution, pooling, folding",
     "indexing": "elements picked by computed indices",
     "sort": "elements ordered along an axis",
     "structure": "packs and unpacks several results",

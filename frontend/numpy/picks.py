@@ -206,14 +206,16 @@ def _sliding_window_view(x: Array, window_shape: Any, axis: Any = None, *, subok
     if len(sizes) != len(axes):
         raise shape_error(f"Must provide matching length window_shape and axis; got {len(sizes)} "
                           f"window_shape elements and {len(axes)} axes elements.")
+    if any(size < 0 for size in sizes):
+        raise shape_error("`window_shape` cannot contain negative values")
     node = t.node
     for size, a in zip(sizes, axes):
         count: Any = node.shape[a]
         if isinstance(count, int) and count < size:
             raise shape_error("window shape cannot be larger than input array shape")
-        shape = (count - size + 1, size)
-        at = b.add_(*(b.iota(shape=shape, axis=k, dtype=_I64) for k in (0, 1)))
-        node = b.gather(node, at, axes=(a,), position=a, mode="clip")
-        order = [i for i in range(len(node.shape)) if i != a + 1] + [a + 1]
-        node = b.transpose(node, perm=tuple(order)) if order != sorted(order) else node
+        if size == 0:
+            shape = (*node.shape[:a], count + 1, *node.shape[a + 1:], 0)
+            node = b.broadcast(b.scalar(0, node.dtype), shape)
+        else:
+            node = b.window(node, axes=(a,), size=(size,), stride=(1,), dilation=(1,))
     return as_array(node)

@@ -68,7 +68,7 @@ def assert_close(op: Op, what: str, got: np.ndarray, want: np.ndarray,
         _complex_close(op, what, got, want)
     elif op.name in _CANCELS:
         _cancelling_close(what, got, want, operands)
-    elif op.kind in ("reduction", "contraction") and op.name not in _EXACT:
+    elif op.kind in ("reduction", "contraction", "windows") and op.name not in _EXACT:
         _sum_close(what, got, want)
     else:
         exact = op.name in _EXACT or op.kind in _EXACT_KINDS
