@@ -11,7 +11,7 @@ import os as _os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weft import errors, numpy
+    from weft import errors, nn, numpy
     from weft.frontend.control import (
         associative_scan,
         cond,
@@ -48,6 +48,7 @@ __all__ = [
     "linearize",
     "list_devices",
     "map",
+    "nn",
     "numpy",
     "register_pytree",
     "scan",
@@ -88,7 +89,7 @@ _HOMES = {
     "register_pytree": "weft.frontend.pytree",
     "set_num_threads": "weft.frontend.settings",
 }
-_MODULES = ("errors", "numpy")
+_MODULES = ("errors", "nn", "numpy")
 
 
 def __getattr__(name: str) -> Any:

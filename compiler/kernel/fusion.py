@@ -24,7 +24,7 @@ from weft.compiler.kernel.cluster import (
     reduction_index,
 )
 from weft.compiler.kernel.expr import Expr, Exprs
-from weft.compiler.kernel.index import Axis, as_index
+from weft.compiler.kernel.index import Axis, as_index, overlaps
 from weft.compiler.kernel.pullback import (
     UPDATES,
     At,
@@ -195,6 +195,8 @@ class _Fusion:
         """Whether the element would be computed again and again by inner loops."""
         used: frozenset[Axis] = frozenset().union(*(ix.axes for ix in at))
         rows = k.rows if k.rows is not None else k.axes
+        if any(map(overlaps, at)):
+            return True                             # windows have elements in common
         if used <= frozenset(rows) and k.rows is not None and not (used and k.contraction):
             return False                            # once a row
         spaces = [tuple(rows) + inner for inner in k.inner.values()] or [k.axes]

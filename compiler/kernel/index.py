@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weft.compiler.kernel.expr import Expr
 
 __all__ = ["Atom", "Axis", "Index", "Quotient", "Remainder", "Smaller", "Value", "as_index",
-           "divisible", "index_dims", "linearize", "smaller", "unravel"]
+           "divisible", "index_dims", "linearize", "overlaps", "smaller", "unravel"]
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,23 @@ def _common_factor(x: Index, by: Dim) -> tuple[int, Index, Index] | None:
             if low.within(g) or (low.is_constant and low.const == 0):
                 return g, high, low
     return None
+
+
+def overlaps(x: Index) -> bool:
+    """Whether different turns of the axes may give one value, as the index of a window does.
+
+    >>> i, k = Axis("i", 6), Axis("k", 3)
+    >>> overlaps(as_index(i) + as_index(k)), overlaps(as_index(i) * 3 + as_index(k))
+    (True, False)
+    """
+    reach = 0
+    steps = sorted((abs(c), atom.extent) for atom, c in x.terms if isinstance(atom, Axis)
+                   and isinstance(c, int) and isinstance(atom.extent, int))
+    for step, extent in steps:
+        if step <= reach:
+            return True
+        reach += step * (extent - 1)
+    return False
 
 
 def smaller(a: Index, b: Index) -> Index:

@@ -103,7 +103,7 @@ def _check_groups(x: TensorType, w: TensorType, labels: Labels, groups: int, bat
             f"{groups} group(s)", expected=f"{i * groups} input channel(s)")
     for what, size, by in (("output channels", o, groups), ("output channels", o, batch),
                            ("batch", b, batch)):
-        if by > 1 and size % by != 0:
+        if by > 1 and isinstance(size, int) and size % by != 0:
             raise ShapeError(f"conv of {x} with weights {w}: {what} of {size} for {by} groups",
                              expected=f"a multiple of {by}")
 

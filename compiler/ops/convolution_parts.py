@@ -192,7 +192,7 @@ def _phases(b: Builder, node: Node) -> Node:
     labels = labels_of(node.attrs["dim_labels"])
     spread = node.attrs["lhs_dilation"]
     size = [node.shape[labels.out.index(c)] for c in labels.spatial]
-    counts = [-(-n // d) for n, d in zip(size, spread)]  # type: ignore[operator]
+    counts = [-(-n // d) for n, d in zip(size, spread)]
     parts = [_phase(b, node, labels, r, counts) for r in product(*map(range, spread))]
     n, rank = len(spread), len(node.shape)
     whole = b.concatenate(*(b.reshape(p, (1, *p.shape)) for p in parts), axis=0) \
@@ -332,7 +332,7 @@ def _merged(b: Builder, x: Node, axes: str, into: str, groups: int = 1, inside: 
     return b.reshape(x, (*x.shape[:at], size, *x.shape[at + 3:]))
 
 
-def _taken(b: Builder, out: Node, axes: str, source: str, count: Dim, groups: int = 1) -> Node:
+def _taken(b: Builder, out: Node, axes: str, source: str, count: Any, groups: int = 1) -> Node:
     """What `_merged` has made, undone: the batched axis is the first again."""
     at = axes.index(source)
     inner = out.shape[at] // (count * groups)

@@ -36,6 +36,11 @@ def span(size: Dim, dilation: int) -> Dim:
     return (size - 1) * dilation + 1
 
 
+def _is_longer(size: Dim, dilation: int, extent: Dim) -> bool:
+    reach = span(size, dilation)
+    return isinstance(reach, int) and isinstance(extent, int) and reach > extent
+
+
 def windows_in(extent: Dim, size: Dim, stride: int, dilation: int) -> Dim:
     """The number of windows that lie inside an axis."""
     last = extent - span(size, dilation)
@@ -48,7 +53,7 @@ def windows_in(extent: Dim, size: Dim, stride: int, dilation: int) -> Dim:
 
 def _check_window(name: str, attrs: Attrs, rank: int) -> None:
     check_axes(name, tuple(attrs["axes"]), rank)
-    lists = [attrs[k] for k in ("axes", "size", "stride", "dilation")]
+    lists: list[Any] = [attrs[k] for k in ("axes", "size", "stride", "dilation")]
     if len({len(v) for v in lists}) != 1 or any(
             not isinstance(v, int) or v < 1 for k in lists[2:] for v in k) \
             or any(isinstance(v, int) and v < 1 for v in lists[1]):
@@ -63,7 +68,7 @@ def _window(types: Types, attrs: Attrs) -> TensorType:
     shape = list(x.shape)
     for a, size, stride, dilation in zip(*_geometry(attrs)):
         extent = shape[a]
-        if isinstance(extent, int) and isinstance(size, int) and span(size, dilation) > extent:
+        if _is_longer(size, dilation, extent):
             raise ShapeError(f"a window of {size} element(s), {dilation} apart, does not fit axis "
                              f"{a} of {x}", expected=f"at most {extent} neighbouring elements")
         shape[a] = windows_in(extent, size, stride, dilation)
@@ -85,7 +90,7 @@ def _window_ref(xp: Any, x: Any, axes: Any, size: Any, stride: Any, dilation: An
 
 def _window_transpose(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[Any]:
     (x,) = node.inputs
-    axes, size, stride, dilation = _geometry(node.attrs)
+    axes, _, stride, dilation = _geometry(node.attrs)
     return [b.fold(ct, axes=axes, extent=tuple(x.shape[a] for a in axes), stride=stride,
                    dilation=dilation)]
 
@@ -99,10 +104,11 @@ def _batched(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[b
     return b.add(node.opname, *inputs, **_moved(node.attrs))
 
 
-_CASES = [((_A,), {"axes": (1,), "size": (2,), "stride": (1,), "dilation": (1,)}),
-          ((_A,), {"axes": (1, 2), "size": (2, 3), "stride": (2, 1), "dilation": (1, 2)}),
-          ((_A,), {"axes": (2, 0), "size": (2, 3), "stride": (3, 1), "dilation": (1, 1)}),
-          ((_A[:, :0],), {"axes": (2,), "size": (5,), "stride": (1,), "dilation": (1,)})]
+_CASES: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    ((_A,), {"axes": (1,), "size": (2,), "stride": (1,), "dilation": (1,)}),
+    ((_A,), {"axes": (1, 2), "size": (2, 3), "stride": (2, 1), "dilation": (1, 2)}),
+    ((_A,), {"axes": (2, 0), "size": (2, 3), "stride": (3, 1), "dilation": (1, 1)}),
+    ((_A[:, :0],), {"axes": (2,), "size": (5,), "stride": (1,), "dilation": (1,)})]
 
 register(Op("window", "view", 1, "sliding windows: result[…, i, …, k] = x[…, i*stride + "
             "k*dilation, …], the axes of k behind all others", _window, _window_ref,
@@ -247,7 +253,8 @@ def crop(b: Builder, x: Node, axis: int, lo: Dim, hi: Dim) -> Node:
     """The elements [lo, hi) along an axis."""
     if lo == 0 and hi == x.shape[axis]:
         return x
-    start, limit = [0] * len(x.shape), list(x.shape)
+    start: list[Dim] = [0] * len(x.shape)
+    limit = list(x.shape)
     start[axis], limit[axis] = lo, hi
     return b.slice(x, start=tuple(start), limit=tuple(limit), stride=(1,) * len(start))
 
@@ -257,13 +264,10 @@ def padded(b: Builder, x: Node, value: Node, axes: Sequence[int], padding: Pairs
     low, high = [0] * len(x.shape), [0] * len(x.shape)
     for a, (lo, hi) in zip(axes, padding):
         n = x.shape[a]
-        first: Dim = -lo if lo < 0 else 0
-        end: Dim = n + hi if hi < 0 else n
-        if isinstance(n, int) and isinstance(end, int):
-            first = min(first, n)
-            end = max(end, first)
-            if first == end:            # nothing is left: the widths' sum says what there is
-                lo, hi = 0, max(0, n + lo + hi)
+        first, end = max(-lo, 0), n + min(hi, 0)
+        if isinstance(n, int) and isinstance(end, int) and first >= min(n, end):
+            first = end = 0             # nothing is left: the widths' sum says what there is
+            lo, hi = 0, max(0, n + lo + hi)
         x = crop(b, x, a, first, end)
         low[a], high[a] = max(lo, 0), max(hi, 0)
     if not any(low) and not any(high):
@@ -303,7 +307,7 @@ def _reduce_window(types: Types, attrs: Attrs) -> TensorType:
     shape = list(x.shape)
     for (a, size, stride, dilation), (lo, hi) in zip(zip(*_geometry(attrs)), attrs["padding"]):
         extent = shape[a] + lo + hi
-        if isinstance(extent, int) and span(size, dilation) > extent:
+        if _is_longer(size, dilation, extent):
             raise ShapeError(
                 f"a window of {size} element(s), {dilation} apart, does not fit axis {a} of {x} "
                 f"with padding ({lo}, {hi})", expected=f"at most {extent} neighbouring elements",

@@ -3,13 +3,16 @@
 A contraction's rows have an axis m and an axis n such that no element read by the reduced value
 depends on both. What depends on n alone can be packed into panels and read as vectors, what
 depends on m alone is broadcast, and every element read is used once for each element of the other
-side: a matrix product, but also distances, kernels of Gaussian processes, boolean products.
+side: a matrix product, but also distances, kernels of Gaussian processes, boolean products. Where
+the sum runs over several axes that do not lie behind one another, as over the windows of a
+convolution, k is the innermost of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from math import prod
 
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.flatten import flatten
@@ -21,6 +24,7 @@ from weft.compiler.types import Dim, DType, Size
 __all__ = ["Form", "Leaf", "recognise"]
 
 _OPS = frozenset({"sum", "or"})
+FEW_ROWS = 6      # a tile has about so many rows: an axis with more is as good as any
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,15 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Form:
-    """A contraction over `k` of a flattened kernel. `m` is None for one row (a vector times a
-    matrix). `middle` are the parts that depend on neither m nor n."""
+    """A contraction over `k`, and the axes `outer` around it, of a flattened kernel. `m` is None
+    for one row (a vector times a matrix). `middle` are the parts that depend on neither m nor n.
+    """
 
     kernel: Kernel
     batch: tuple[Axis, ...]
     m: Axis | None
     n: Axis
+    outer: tuple[Axis, ...]
     k: Axis
     reduce: Reduce
     stores: tuple[Store, ...]
@@ -83,6 +89,30 @@ class Form:
     def depth(self) -> int:
         """Extent of k."""
         return _number(self.k)
+
+    @property
+    def nest(self) -> tuple[Axis, ...]:
+        """All axes of the sum, the innermost last."""
+        return (*self.outer, self.k)
+
+    @property
+    def turns(self) -> int:
+        """Terms of the sum."""
+        return prod(map(_number, self.nest))
+
+    @cached_property
+    def lines(self) -> tuple[Axis, ...]:
+        """Axes of the batch that the right side does not depend on: there the same columns meet
+        other rows."""
+        if self.m is None:
+            return ()
+        used = frozenset().union(*(x.expr.axes for x in self.right))
+        return tuple(a for a in self.batch if a not in used)
+
+    @cached_property
+    def apart(self) -> tuple[Axis, ...]:
+        """The rest of the batch."""
+        return tuple(a for a in self.batch if a not in self.lines)
 
     @property
     def dtype(self) -> DType:
@@ -122,44 +152,44 @@ def recognise(kernel: Kernel) -> Form | None:
     found = _stages(kernel)
     if found is None:
         return None
-    reduce, k, stores = found
-    n = kernel.axes[-1]
-    if not isinstance(n.extent, int) or not isinstance(k.extent, int):
+    reduce, nest, stores = found
+    n, k = kernel.axes[-1], nest[-1]
+    if not all(isinstance(a.extent, int) for a in (n, *nest)):
         return None
     m = _row_axis(kernel.axes[:-1], n, reduce.value)
     sides = _sides(reduce.value, m, n, k)
-    if sides is None:
+    if sides is None or (m is None and len(nest) > 1):
         return None
     left, right, middle = sides
-    if not right or not any(k in x.expr.axes for x in (*left, *middle)) \
-            or not any(k in x.expr.axes for x in right):
+    if not right or not all(any(a in x.expr.axes for x in side) for a in nest
+                            for side in ((*left, *middle), right)):
         return None
     batch = tuple(a for a in kernel.axes[:-1] if a != m)
-    return Form(kernel, batch, m, n, k, reduce, stores, left, right, middle)
+    return Form(kernel, batch, m, n, nest[:-1], k, reduce, stores, left, right, middle)
 
 
-def _stages(kernel: Kernel) -> tuple[Reduce, Axis, tuple[Store, ...]] | None:
-    """The reduction, its axis and the stores behind it, of a kernel that has just these."""
+def _stages(kernel: Kernel) -> tuple[Reduce, tuple[Axis, ...], tuple[Store, ...]] | None:
+    """The reduction, its axes and the stores behind it, of a kernel that has just these."""
     if len(kernel.stages) != 2 or kernel.scratch or not kernel.axes:
         return None
     first, last = kernel.stages
-    if len(first.axes) != 1 or len(first.reduces) != 1 or first.stores or first.checks:
+    if not first.axes or len(first.reduces) != 1 or first.stores or first.checks:
         return None
     if last.axes or last.reduces or last.checks or not last.stores:
         return None
-    axes = (*kernel.axes, first.axes[0])
+    axes = (*kernel.axes, *first.axes)
     if any(isinstance(a.extent, Index) for a in axes) or first.reduces[0].op not in _OPS:
         return None
-    return first.reduces[0], first.axes[0], last.stores
+    return first.reduces[0], first.axes, last.stores
 
 
 def _row_axis(axes: tuple[Axis, ...], n: Axis, body: Expr) -> Axis | None:
-    """The axis with most turns of those on which nothing depends that depends on n."""
+    """Of the axes on which nothing depends that depends on n, the last that fills a tile."""
     loads = [e for e in walk(body) if e.kind in ("load", "index")]
     free = [a for a in axes if any(a in e.axes for e in loads)
             and not any(a in e.axes and n in e.axes for e in loads)]
-    return max(free, key=lambda a: a.extent if isinstance(a.extent, int) else 1 << 30,
-               default=None)
+    return max(reversed(free), default=None, key=lambda a: min(
+        a.extent if isinstance(a.extent, int) else FEW_ROWS, FEW_ROWS))
 
 
 def _sides(body: Expr, m: Axis | None, n: Axis, k: Axis

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from weft.compiler.kernel.index import Axis, Index
 from weft.compiler.target import Target
@@ -11,6 +11,7 @@ from weft.compiler.types import Dim
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.gemm_form import Form
+from weft.devices.cpu.gemm_micro import Span
 from weft.devices.cpu.gemm_plan import Plan
 
 __all__ = ["Frame", "extent"]
@@ -69,15 +70,56 @@ class Frame:
         """The smaller of two."""
         return self.e.intrinsic("smin", x, self.e.like(x, bound))
 
-    def rows(self, chunk: Val, fixed: int, chunks: int, unit: int) -> tuple[Val, Val]:
-        """First and end row of a chunk: `fixed` rows each, or as many multiples of `unit` as it
-        takes to make `chunks`."""
-        total = self.ev.dim(self.form.rows)
+    def rows(self, chunk: Val, fixed: int, chunks: int, unit: int, count: Dim | None = None
+             ) -> tuple[Val, Val]:
+        """First and end row, of `count` or all, of a chunk: `fixed` rows each, or as many multiples
+        of `unit` as it takes to make `chunks`."""
+        total = self.ev.dim(self.form.rows if count is None else count)
         each: Val | int = fixed
         if not fixed:
             each = (total + (unit * chunks - 1)) / (unit * chunks) * unit
         lo = chunk * each
         return self.least(lo, total), self.least(lo + each, total)
+
+    # ---- the loops over k
+
+    def begin(self, block: Val) -> tuple[Val, Val]:
+        """Set the axes outside of a block of k from its number; the block's turns of its axis."""
+        p, nest = self.plan, self.form.nest
+        count = extent(nest[p.split])
+        assert isinstance(count, int)
+        block, piece = self.divided(block, -(-count // p.depth))
+        self.place_batch(block, nest[:p.split])
+        lo = piece * p.depth
+        self._first = lo
+        return lo, self.least(lo + p.depth, count)
+
+    def spans(self, turns: tuple[Val, Val]) -> tuple[list[Span], tuple[Val | int, Val | int]]:
+        """The loops of a block around the one over k, and the turns of that."""
+        nest = self.form.nest[self.plan.split:]
+        if len(nest) == 1:
+            return [], turns
+        spans = [Span(*turns, self.plan.depth, self._entering(nest[0]))]
+        spans += [Span(0, n, n, self._entering(a)) for a in nest[1:-1]
+                  if isinstance(n := extent(a), int)]
+        return spans, (0, self.form.depth)
+
+    def _entering(self, axis: Axis) -> Callable[[Val], AbstractContextManager[None]]:
+        @contextmanager
+        def enter(i: Val) -> Iterator[None]:
+            with self.ev.scope():
+                self.ev.axes[axis] = i
+                yield
+        return enter
+
+    def turn(self) -> Val:
+        """Turns of the block before the current one of the loops around k."""
+        nest = self.form.nest[self.plan.split:]
+        out = self.e.const("i64", 0)
+        for i, axis in enumerate(nest[:-1]):
+            at = self.ev.axes[axis] - self._first if i == 0 else self.ev.axes[axis]
+            out = (out + at) * self.ev.dim(extent(nest[i + 1]))
+        return out
 
     @contextmanager
     def span(self, lo: int, hi: int) -> Iterator[Val]:

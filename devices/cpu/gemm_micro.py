@@ -7,6 +7,8 @@ both are addressed is up to their readers: packed panels or the arrays themselve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from math import prod
 
 from weft.compiler.kernel.expr import Expr
 from weft.compiler.lazy_dataclass import dataclass
@@ -16,7 +18,8 @@ from weft.devices.cpu.gemm_form import Form, Leaf
 from weft.devices.cpu.lower import Scalar, Typed, apply, convert, load_value, memory_type, reg
 from weft.devices.cpu.lower_complex import Cx
 
-__all__ = ["Body", "Reader", "from_planes", "plane_type", "read_element", "tile", "to_planes"]
+__all__ = ["Body", "Reader", "Sides", "Span", "Tile", "from_planes", "plane_type", "read_element",
+           "to_planes"]
 
 Planes = tuple[Val, ...]
 
@@ -46,6 +49,9 @@ class Reader:
 
     leaf: Leaf
     at: Callable[[Val, int], Planes]
+
+
+Sides = tuple[Sequence[Reader], Sequence[Reader], Sequence[Reader]]     # left, right, middle
 
 
 def read_element(e: Emitter, leaf: Leaf, address: Val, lanes: int, mask: Val | None) -> Planes:
@@ -144,52 +150,111 @@ def _fused(e: Emitter, a: Scalar, b: Scalar, acc: Planes) -> Planes:
 CHUNK = 512      # turns added up before the sum joins the others: keeps rounding errors small
 
 
-def tile(body: Body, depth: Val | int, most: int, rows: int, vectors: int, ways: int,
-         left: Sequence[Reader], right: Sequence[Reader], middle: Sequence[Reader]
-         ) -> list[list[Planes]]:
-    """Write the loop over k, of `depth` turns, at most `most`; gives the accumulators of
-    `rows` x `vectors` vectors.
+@dataclass(frozen=True)
+class Span:
+    """A loop of a tile around the one over k: `enter(i)` makes a turn the one that readers are
+    made for, as a context; `most` is how many turns there are at the most."""
+
+    lo: Val | int
+    hi: Val | int
+    most: int
+    enter: Callable[[Val], AbstractContextManager[None]]
+
+
+class Tile:
+    """Writes the loops over k of a tile of `rows` x `vectors` vectors.
 
     `ways` sets of accumulators take turns, so that a small tile does not wait for the latency of
     its additions. Without a multiple of `ways` turns, the first set takes the rest. Sums of many
-    floats are made of sums of CHUNK, which stand on the stack meanwhile.
+    floats are made of sums of about CHUNK, which stand on the stack meanwhile.
     """
-    e = body.e
 
-    def run(lo: Val | int, hi: Val | int) -> list[list[Planes]]:
-        flat = _turns(body, lo, hi, rows, vectors, ways, left, right, middle)
-        return _combined(body, flat, rows, vectors, ways)
+    def __init__(self, body: Body, rows: int, vectors: int, ways: int,
+                 make: Callable[[], Sides]) -> None:
+        self.body, self.e = body, body.e
+        self.rows, self.vectors, self.ways = rows, vectors, ways
+        self.make = make
 
-    if most < 2 * CHUNK or not body.dtype.is_inexact:
-        return run(0, depth)
-    kept = [[tuple(e.stack(p.lanes * BITS[p.dtype] // 8) for p in body.start())
-             for _ in range(vectors)]
-            for _ in range(rows)]
-    for place in (cell for row in kept for cell in row):
-        for at, zero in zip(place, body.start()):
-            e.store(zero, at)
+    def write(self, nest: Sequence[Span], depth: Val | int, most: int) -> list[list[Planes]]:
+        """The accumulators after the loops of `nest` around `depth` turns, at most `most`."""
+        if prod((most, *(s.most for s in nest))) < 2 * CHUNK or not self.body.dtype.is_inexact:
+            return self._combined(self._sums(nest, 0, depth, self._start()))
+        inside, turns = len(nest), most       # loops from there on fit one sum
+        while inside and turns * nest[inside - 1].most < 2 * CHUNK:
+            inside -= 1
+            turns *= nest[inside].most
+        kept = self._kept()
+        self._around(nest[:inside], lambda: self._pieces(nest[inside:], depth, most, kept))
+        return [[self._total(place) for place in row] for row in kept]
 
-    def total(place: Planes) -> Planes:
-        return tuple(e.load(at, p.dtype, p.lanes) for at, p in zip(place, body.start()))
+    # ---- sums on the stack
 
-    with e.loop(0, depth, CHUNK, stem="chunk") as chunk:
-        part = run(chunk.i, e.intrinsic("smin", chunk.i + CHUNK, e.like(chunk.i, depth)))
-        for places, parts in zip(kept, part):
+    def _kept(self) -> list[list[Planes]]:
+        e, start = self.e, self.body.start()
+        kept = [[tuple(e.stack(p.lanes * BITS[p.dtype] // 8) for p in start)
+                 for _ in range(self.vectors)] for _ in range(self.rows)]
+        for place in (cell for row in kept for cell in row):
+            for at, zero in zip(place, start):
+                e.store(zero, at)
+        return kept
+
+    def _total(self, place: Planes) -> Planes:
+        return tuple(self.e.load(at, p.dtype, p.lanes) for at, p in zip(place, self.body.start()))
+
+    def _around(self, nest: Sequence[Span], inner: Callable[[], None]) -> None:
+        if not nest:
+            inner()
+            return
+        with self.e.loop(nest[0].lo, nest[0].hi, 1, stem="span") as loop, nest[0].enter(loop.i):
+            self._around(nest[1:], inner)
+
+    def _pieces(self, nest: Sequence[Span], depth: Val | int, most: int,
+                kept: list[list[Planes]]) -> None:
+        """What one sum takes, or several where the loop over k is long, added to those kept."""
+        e = self.e
+        if nest or most < 2 * CHUNK:
+            self._add(kept, self._combined(self._sums(nest, 0, depth, self._start())))
+            return
+        sides = self.make()
+        with e.loop(0, depth, CHUNK, stem="chunk") as chunk:
+            end = e.intrinsic("smin", chunk.i + CHUNK, e.like(chunk.i, depth))
+            self._add(kept, self._combined(self._turns(chunk.i, end, sides, self._start())))
+
+    def _add(self, kept: list[list[Planes]], sums: list[list[Planes]]) -> None:
+        for places, parts in zip(kept, sums):
             for place, more in zip(places, parts):
-                for at, x in zip(place, body.add(total(place), more)):
-                    e.store(x, at)
-    return [[total(place) for place in row] for row in kept]
+                for at, x in zip(place, self.body.add(self._total(place), more)):
+                    self.e.store(x, at)
+
+    # ---- sums in registers
+
+    def _start(self) -> list[Val]:
+        return [p for _ in range(self.ways * self.rows * self.vectors) for p in self.body.start()]
+
+    def _sums(self, nest: Sequence[Span], lo: Val | int, hi: Val | int, flat: list[Val]
+              ) -> list[Val]:
+        if not nest:
+            return self._turns(lo, hi, self.make(), flat)
+        with self.e.loop(nest[0].lo, nest[0].hi, 1, carry=flat, stem="span") as loop, \
+                nest[0].enter(loop.i):
+            loop.next = self._sums(nest[1:], lo, hi, list(loop.carry))
+        return list(loop.out)
+
+    def _turns(self, lo: Val | int, hi: Val | int, sides: Sides, flat: list[Val]) -> list[Val]:
+        return _turns(self.body, lo, hi, self.rows, self.vectors, self.ways, sides, flat)
+
+    def _combined(self, flat: list[Val]) -> list[list[Planes]]:
+        return _combined(self.body, flat, self.rows, self.vectors, self.ways)
 
 
 def _turns(body: Body, lo: Val | int, hi: Val | int, rows: int, vectors: int, ways: int,
-           left: Sequence[Reader], right: Sequence[Reader], middle: Sequence[Reader]) -> list[Val]:
-    """Turns lo to hi, from zero; `ways` sets of accumulators."""
+           sides: Sides, start: list[Val]) -> list[Val]:
+    """Turns lo to hi, from `start`; `ways` sets of accumulators."""
     e = body.e
-    start = [p for _ in range(ways * rows * vectors) for p in body.start()]
     cells = rows * vectors
 
     def step(flat: list[Val], k: Val, way: int) -> list[Val]:
-        return _turn(body, flat, k, way * cells, rows, vectors, left, right, middle)
+        return _turn(body, flat, k, way * cells, rows, vectors, *sides)
 
     if isinstance(hi, int) and isinstance(lo, int):
         whole: Val | int = lo + (hi - lo) // ways * ways

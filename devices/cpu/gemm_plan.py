@@ -24,6 +24,9 @@ PARALLEL_WORK = 600_000  # multiply-adds from which a second thread pays
 PARALLEL_BYTES = 1 << 20 # of the right side from which it does
 LONG_SUM = 1 << 15       # turns from which a dot product's sums are kept more exactly
 ASSUMED_ROWS = 256       # rows where their number is symbolic
+ASSUMED_LINES = 64       # lines where their number is
+WHOLE_TURNS = 4096       # of a sum over several axes up to which it is not cut into blocks
+FEW_TURNS, MANY_TURNS = 128, 1024    # of a block otherwise
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class Plan:
     """The schedule of a contraction.
 
     A unit computes `unit_rows` x `unit_columns` elements of one batch in tiles of `rows` x
-    `vectors` vectors. Blocks of `depth` turns are accumulated one after another. `pack_right`
-    copies the right side's block into panels as wide as a tile; `pack_left` copies the left side
-    beforehand, laid out along "k" or "m". `panels_outer` runs over columns outside, rows inside.
+    `vectors` vectors, in each of some `lines` of the batch (a share of all that `line_parts`
+    says). Blocks of k are accumulated one after another: `depth` turns of the axis at `split` in
+    the sum's nest, with all turns inside, `turns` together. `pack_right` copies the right side's
+    block into panels as wide as a tile; `pack_left` copies the left side beforehand, laid out along
+    "k" or "m". `panels_outer` runs over columns outside, rows inside.
     """
 
     lanes: int
@@ -51,11 +56,20 @@ class Plan:
     parallel: bool
     units: Dim
     beside: bool = False        # one row: dot products with `rows` rows of the right side at once
+    split: int = 0
+    turns: int = 0
+    lines: int = 1
+    line_parts: int = 1
 
     @property
     def width(self) -> int:
         """Columns of a tile."""
         return self.lanes * self.vectors
+
+    def blocks(self, form: Form) -> int:
+        """Into how many blocks the sum is cut."""
+        counts = [n for a in form.nest if isinstance(n := a.extent, int)]
+        return max(1, prod(counts[:self.split]) * ceil(counts[self.split] / self.depth))
 
 
 def make_plan(form: Form, target: Target) -> Plan | None:
@@ -80,7 +94,9 @@ class _Draft:
     rows: int
     vectors: int
     width: int
+    split: int
     depth: int
+    turns: int
     right: bool
     left: str | None
     streams: bool
@@ -96,23 +112,39 @@ class _Planner:
         self.item = max(self.item, _size(plane_type(form.dtype)))
         self.lanes = target.lanes(self.item)
         self.m = form.rows if isinstance(form.rows, int) else ASSUMED_ROWS
-        self.n, self.k = form.columns, form.depth
+        self.n, self.k = form.columns, form.turns
         self.static = isinstance(form.rows, int)
+        self.lines = prod(n if isinstance(n := a.extent, int) else ASSUMED_LINES
+                          for a in form.lines)
+        self.all_rows = self.m * self.lines
 
     def plan(self) -> Plan | None:
         """The plan; None for dot products of a few elements, or of very many."""
         f = self.form
         if f.m is None and any(x.step(f.k) == 1 and x.step(f.n) != 1 for x in f.right):
             return self._beside() if self.lanes <= self.k <= LONG_SUM else None
+        if f.outer and not self._reads_in_place():
+            return None
         p = self._draft()
-        parts, chunks = self._units(p)
+        if p.turns < self.k and not all(isinstance(a.extent, int) for a in f.lines):
+            return None
+        parts, chunks, line_parts = self._units(p)
         panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
         columns, unit_tiles = ceil(panels / parts), ceil(tiles / chunks)
         chunks = ceil(tiles / unit_tiles) if self.static else chunks
-        units = numel(_extent(a) for a in f.batch) * ceil(panels / columns) * chunks
+        line_parts = ceil(self.lines / ceil(self.lines / line_parts))
+        units = numel(_extent(a) for a in f.apart) * ceil(panels / columns) * chunks * line_parts
         return Plan(self.lanes, p.rows, p.vectors, self._ways(p), p.depth, columns * p.width,
                     unit_tiles * p.rows if self.static else 0, chunks, p.right, p.left,
-                    not p.right, p.streams, p.parallel, units)
+                    not p.right, p.streams, p.parallel, units, split=p.split, turns=p.turns,
+                    lines=ceil(self.lines / line_parts), line_parts=line_parts)
+
+    def _reads_in_place(self) -> bool:
+        """Whether the left side of a sum over several axes, which is not packed, can be read."""
+        f = self.form
+        return self.static and all(
+            x.load is not None and x.step(f.k) is not None and x.step(f.m) is not None
+            for x in (*f.left, *f.middle))
 
     def _beside(self) -> Plan:
         """Dot products along rows of the only matrix, several at once."""
@@ -122,7 +154,7 @@ class _Planner:
             rows *= 2
         threads = self.target.threads
         parallel = threads > 1 and self._right_bytes() >= PARALLEL_BYTES // 2
-        parts = ceil(4 * threads / self._batches()) if parallel else 1
+        parts = ceil(4 * threads / self._apart()) if parallel else 1
         columns = ceil(self.n / parts / rows) * rows
         units = numel(_extent(a) for a in self.form.batch) * ceil(self.n / columns)
         return Plan(self.lanes, rows, 1, 1, self.k, columns, 1, 1, False, None, False, False,
@@ -134,10 +166,11 @@ class _Planner:
         right, left = self._packs_right(rows, width), self._left_layout()
         streams = self.form.m is None and not right and left is None \
             and self.n >= STREAM_VECTORS * self.lanes
-        work = self.m * self.n * self.k * self._batches()
+        split, depth, turns = self._blocks(right)
+        work = self.all_rows * self.n * self.k * self._apart()
         parallel = self.target.threads > 1 and (
             work >= PARALLEL_WORK or self._right_bytes() >= PARALLEL_BYTES)
-        return _Draft(rows, vectors, width, self._depth(right), right, left, streams, parallel)
+        return _Draft(rows, vectors, width, split, depth, turns, right, left, streams, parallel)
 
     def _ways(self, p: _Draft) -> int:
         """Sets of accumulators that keep the adders busy in spite of their latency."""
@@ -148,10 +181,10 @@ class _Planner:
         return ways
 
     def _right_bytes(self) -> int:
-        return self.n * self.k * self.item * self._batches()
+        return self.n * self.k * self.item * self._apart()
 
-    def _batches(self) -> int:
-        return prod(a.extent if isinstance(a.extent, int) else 4 for a in self.form.batch)
+    def _apart(self) -> int:
+        return prod(a.extent if isinstance(a.extent, int) else 4 for a in self.form.apart)
 
     # ---- the register tile
 
@@ -191,6 +224,27 @@ class _Planner:
 
     # ---- blocks
 
+    def _blocks(self, packed: bool) -> tuple[int, int, int]:
+        """The axis that is cut into blocks, and how many turns of it and in all a block has.
+
+        A long sum over several axes is that of weights' gradients: a block of both sides, which
+        every tile reads, has to stay in L2.
+        """
+        if not self.form.outer:
+            depth = self._depth(packed)
+            return 0, depth, depth
+        counts = [n for a in self.form.nest if isinstance(n := a.extent, int)]
+        most = self.k
+        if self.k > WHOLE_TURNS:
+            fits = self.target.l2_bytes // 2 // (self.item * (self.n + min(self.m, 256)))
+            most = min(max(fits, FEW_TURNS), MANY_TURNS)
+        split = next(i for i in range(len(counts)) if prod(counts[i + 1:]) <= most
+                     or i == len(counts) - 1)
+        inside = prod(counts[split + 1:])
+        pieces = ceil(counts[split] / max(1, most // max(inside, 1)))
+        depth = ceil(counts[split] / max(pieces, 1))
+        return split, max(1, depth), max(1, depth) * inside
+
     def _depth(self, packed: bool) -> int:
         """Turns of a block: all of them, unless a tile's rows would be too long for L2.
 
@@ -208,14 +262,16 @@ class _Planner:
         free_masks = masks_are_cheap(f, self.target) and self.target.vector_bytes >= 64
         if not direct or not (free_masks or self.n % width == 0):
             return True
-        if self.m > 2 * rows and any(x.load is not x.expr for x in f.right):
+        if self.all_rows > 2 * rows and any(x.load is not x.expr for x in f.right):
             return True                       # converted once, not for every tile
-        size = self._right_bytes() // self._batches()
+        size, m = self.n * self.k * self.item, self.all_rows
         some, many = self.target.l2_bytes // 4, self.target.l2_bytes * 2
-        return not (self.m <= 2 * rows or size <= some or (size <= many and self.m <= 8 * rows))
+        return not (m <= 2 * rows or size <= some or (size <= many and m <= 8 * rows))
 
     def _left_layout(self) -> str | None:
         f = self.form
+        if f.outer:
+            return None
         if f.m is None:
             ok = all(x.load is not None and x.step(f.k) is not None for x in f.middle)
             return None if ok else "k"
@@ -239,31 +295,36 @@ class _Planner:
 
     # ---- units
 
-    def _units(self, p: _Draft) -> tuple[int, int]:
-        """Into how many parts columns and rows are cut, for the shortest time of the last thread.
+    def _units(self, p: _Draft) -> tuple[int, int, int]:
+        """Into how many parts columns, rows and lines are cut, for the shortest time of the last
+        thread.
 
         A unit's share of the right side must fit L2; cutting the rows packs it again and again.
         """
         panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
         threads = self.target.threads if p.parallel else 1
-        block = sum(x.planes for x in self.form.right) * p.depth * p.width * self.item
+        block = sum(x.planes for x in self.form.right) * p.turns * p.width * self.item
         fits = max(1, self.target.l2_bytes // block) if p.right else panels
-        chunks = ceil(tiles * p.rows / TILES_ROWS) if p.depth < self.k else 1
-        best, least = (ceil(panels / fits), chunks), float("inf")
+        chunks = ceil(tiles * p.rows / TILES_ROWS) if p.turns < self.k else 1
+        cuts = ceil(tiles * p.rows * self.lines / TILES_ROWS / chunks) \
+            if p.turns < self.k and self.form.lines else 1
+        best, least = (ceil(panels / fits), chunks, cuts), float("inf")
         for parts in _counts(ceil(panels / fits), min(panels, 4 * threads)):
             for rows in _counts(chunks, min(tiles, 1 if p.streams else 4 * threads)):
-                time = self._time(p, ceil(panels / parts), ceil(tiles / rows), parts * rows,
-                                  threads)
-                if time < least:
-                    best, least = (parts, rows), time
+                for lines in _counts(cuts, min(self.lines, 4 * threads)):
+                    time = self._time(p, ceil(panels / parts), ceil(tiles / rows),
+                                      ceil(self.lines / lines), parts * rows * lines, threads)
+                    if time < least:
+                        best, least = (parts, rows, lines), time
         return best
 
-    def _time(self, p: _Draft, panels: int, tiles: int, units: int, threads: int) -> float:
+    def _time(self, p: _Draft, panels: int, tiles: int, lines: int, units: int, threads: int
+              ) -> float:
         """Cycles until all threads are done; more units than needed even out disturbances."""
         line = self.k * self.item / 64
         right = panels * p.width * line * PACK_LINE     # packed or not, it is fetched
-        unit = panels * tiles * self._tile_cycles(p.rows, p.vectors) + right + UNIT_CYCLES
-        units *= self._batches()
+        unit = panels * tiles * lines * self._tile_cycles(p.rows, p.vectors) + right + UNIT_CYCLES
+        units *= self._apart()
         if p.streams:
             unit += LINES_APART * units     # short pieces of rows are read slowly
         uneven = 0.04 * threads / max(units, threads) if threads > 1 else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from weft.devices.cpu.emit import Val
 from weft.devices.cpu.gemm_form import Leaf
@@ -39,9 +40,11 @@ def right_reader(f: Frame, leaf: Leaf, n: Val, k_lo: Val, masks: Sequence[Val | 
 
 
 def packed_reader(f: Frame, leaf: Leaf, region: Val, column: Val) -> Reader:
-    """Vectors of the panel that begins with this column of the unit."""
+    """Vectors, from the current turn of the loops around k on, of the panel that begins with this
+    column of the unit."""
     e, p, kind = f.e, f.plan, plane_type(leaf.expr.dtype)
-    base = e.gep(region, column / p.width * (p.depth * leaf.planes * p.width), kind)
+    start = column / p.width * (p.turns * leaf.planes * p.width)
+    base = e.gep(region, start + f.turn() * (leaf.planes * p.width), kind)
 
     def read(k: Val, v: int) -> Planes:
         at = e.gep(base, k * (leaf.planes * p.width), kind)
@@ -54,17 +57,23 @@ def pack_right(f: Frame, leaf: Leaf, region: Val, columns: tuple[Val, Val],
                turns: tuple[Val, Val], masked: bool) -> None:
     """Write the copying of a block of the right side into panels."""
     p, form = f.plan, f.form
+    spans, (lo, hi) = f.spans(turns)
     whole = form.columns % p.lanes == 0 and p.unit_columns % p.lanes == 0
-    k = Range(form.k, *turns, form.depth % p.lanes == 0 and p.depth % p.lanes == 0)
-    Packer(f.e, f.ev, p.lanes, masked).copy(leaf, k, Range(form.n, *columns, whole),
-                                            _panel_place(f, leaf, region))
+    even = form.depth % p.lanes == 0 and (p.split < len(form.outer) or p.depth % p.lanes == 0)
+    k = Range(form.k, f.e.like(columns[0], lo), f.e.like(columns[0], hi), even)
+    with ExitStack() as stack:
+        for span in spans:
+            loop = stack.enter_context(f.e.loop(span.lo, span.hi, 1, stem="span"))
+            stack.enter_context(span.enter(loop.i))
+        Packer(f.e, f.ev, p.lanes, masked).copy(leaf, k, Range(form.n, *columns, whole),
+                                                _panel_place(f, leaf, region))
 
 
 def _panel_place(f: Frame, leaf: Leaf, region: Val) -> Callable[[Val, Val, int], Val]:
-    p, kind = f.plan, plane_type(leaf.expr.dtype)
+    p, kind, turn = f.plan, plane_type(leaf.expr.dtype), f.turn()
 
     def place(k: Val, column: Val, plane: int) -> Val:
         panel, rest = f.divided(column, p.width)
-        row = (panel * p.depth + k) * (leaf.planes * p.width)
+        row = (panel * p.turns + (turn + k)) * (leaf.planes * p.width)
         return f.e.gep(region, row + rest + plane * p.width, kind)
     return place

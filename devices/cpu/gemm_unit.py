@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from math import ceil
 
 from weft.compiler.lazy_dataclass import dataclass
-from weft.compiler.types import DTYPES
+from weft.compiler.types import DTYPES, numel
 from weft.devices.cpu.emit import Val
 from weft.devices.cpu.gemm_finish import Finisher, call_finish, epilogue_cost
 from weft.devices.cpu.gemm_form import Leaf
-from weft.devices.cpu.gemm_frame import Frame
+from weft.devices.cpu.gemm_frame import Frame, extent
 from weft.devices.cpu.gemm_left import LeftCopy
-from weft.devices.cpu.gemm_micro import Body, Planes, Reader, plane_type, tile
+from weft.devices.cpu.gemm_micro import Body, Planes, Reader, Sides, Tile, plane_type
 from weft.devices.cpu.gemm_read import left_reader, pack_right, packed_reader, right_reader
 
 __all__ = ["Area", "UnitWriter"]
@@ -24,12 +24,14 @@ INLINE_COST = 4.0         # flops of an epilogue up to which it is written out f
 
 @dataclass(frozen=True)
 class Area:
-    """Rows, columns and turns [lo, hi) that the loops are at; `block` counts blocks of k."""
+    """Rows, columns, turns and lines [lo, hi) that the loops are at; `block` counts blocks of k,
+    whose turns are those of the axis that is cut."""
 
     m: tuple[Val, Val]
     n: tuple[Val, Val]
     k: tuple[Val, Val]
     block: Val
+    lines: tuple[Val, Val]
 
 
 class UnitWriter:
@@ -43,7 +45,8 @@ class UnitWriter:
         self.masked = masked
         self.body = Body(self.e, self.form, self.plan.lanes)
         self.finisher = Finisher(self.e, self.ev, self.form, self.plan.lanes, masked)
-        self.blocks = max(1, ceil(self.form.depth / self.plan.depth))
+        self.blocks = max(1, ceil(self.form.turns / self.plan.turns)) if not self.form.outer else \
+            self.plan.blocks(self.form)
         self.type = plane_type(self.form.dtype)
         self.planes = len(self.body.start())
         self.regions: dict[Leaf, Val] = {}
@@ -54,16 +57,17 @@ class UnitWriter:
         with self._memory(), f.units() as unit:
             unit, column = f.divided(unit, ceil(self.form.columns / p.unit_columns))
             unit, chunk = f.divided(unit, p.row_chunks)
-            f.place_batch(unit, self.form.batch)
+            unit, part = f.divided(unit, p.line_parts)
+            f.place_batch(unit, self.form.apart)
+            lines = f.rows(part, 0, p.line_parts, 1, numel(map(extent, self.form.lines)))
             n_lo = column * p.unit_columns
             n = n_lo, f.least(n_lo + p.unit_columns, self.form.columns)
             m = f.rows(chunk, p.unit_rows, p.row_chunks, p.rows)
             with f.span(0, self.blocks) as block:
-                k_lo = block * p.depth
-                k = k_lo, f.least(k_lo + p.depth, self.form.depth)
+                k = f.begin(block)
                 for leaf, region in self.regions.items():
                     pack_right(f, leaf, region, n, k, self.masked)
-                self._tiles(Area(m, n, k, block))
+                self._tiles(Area(m, n, k, block, lines))
 
     # ---- memory
 
@@ -71,7 +75,7 @@ class UnitWriter:
     def _memory(self) -> Iterator[None]:
         """The unit's own memory: panels of the right side, and tiles."""
         e, p = self.e, self.plan
-        panels = {x: _rounded(x.planes * p.depth * self._width * _item(x))
+        panels = {x: _rounded(x.planes * p.turns * self._width * _item(x))
                   for x in self.form.right} if p.pack_right else {}
         total = sum(panels.values()) + self._tile_bytes
         block = e.const("ptr", 0)
@@ -104,7 +108,7 @@ class UnitWriter:
         """Bytes of the tiles kept: all of the unit's between blocks of k, one for an epilogue."""
         p, one = self.plan, _rounded(self._tile_size * DTYPES[self.type].itemsize)
         if self.blocks > 1:
-            return one * ceil(p.unit_rows / p.rows) * (self._width // p.width)
+            return one * p.lines * ceil(p.unit_rows / p.rows) * (self._width // p.width)
         return 0 if self.inline else one
 
     @property
@@ -120,13 +124,23 @@ class UnitWriter:
     def _tiles(self, a: Area) -> None:
         e, p = self.e, self.plan
         if p.panels_outer:
-            with e.loop(*a.n, p.width, stem="panel") as column, \
+            with e.loop(*a.n, p.width, stem="panel") as column, self._line(a) as line, \
                     e.loop(*a.m, p.rows, stem="rows") as row, self.ev.scope():
-                self._tile(a, row.i, column.i)
+                self._tile(a, line, row.i, column.i)
             return
-        with e.loop(*a.m, p.rows, stem="rows") as row, \
+        with self._line(a) as line, e.loop(*a.m, p.rows, stem="rows") as row, \
                 e.loop(*a.n, p.width, stem="panel") as column, self.ev.scope():
-            self._tile(a, row.i, column.i)
+            self._tile(a, line, row.i, column.i)
+
+    @contextmanager
+    def _line(self, a: Area) -> Iterator[Val]:
+        """The loop over the unit's lines; the number of one."""
+        if not self.form.lines:
+            yield a.lines[0]
+            return
+        with self.e.loop(*a.lines, stem="line") as line, self.ev.scope():
+            self.f.place_batch(line.i, self.form.lines)
+            yield line.i
 
     def _wanted(self, a: Area, m: Val) -> tuple[Val, tuple[Val, Val]]:
         """The first row that the tile at m computes, and which of its rows are wanted.
@@ -143,21 +157,27 @@ class UnitWriter:
         start = self.f.least(m, total - p.rows)
         return start, (m - start, rows)
 
-    def _tile(self, a: Area, m: Val, n: Val) -> None:
+    def _tile(self, a: Area, line: Val, m: Val, n: Val) -> None:
         p, f = self.plan, self.f
         start, rows = self._wanted(a, m)
         masks = self._masks(n, a.n[1])
-        readers = self._left_readers(start, a.k[0])
-        right = [packed_reader(f, x, self.regions[x], n - a.n[0]) if p.pack_right else
-                 right_reader(f, x, n, a.k[0], masks, p.lanes) for x in self.form.right]
-        depth = self.form.depth if self.blocks == 1 else a.k[1] - a.k[0]
-        accs = tile(self.body, depth, p.depth, p.rows, p.vectors, p.ways,
-                    [r for r in readers if r.leaf in self.form.left], right,
+        spans, (lo, _) = f.spans(a.k)
+        first = self.e.like(m, lo)
+
+        def make() -> Sides:
+            readers = self._left_readers(start, first)
+            right = [packed_reader(f, x, self.regions[x], n - a.n[0]) if p.pack_right else
+                     right_reader(f, x, n, first, masks, p.lanes) for x in self.form.right]
+            return ([r for r in readers if r.leaf in self.form.left], right,
                     [r for r in readers if r.leaf not in self.form.left])
+
+        depth: Val | int = self.form.depth if spans or self.blocks == 1 else a.k[1] - a.k[0]
+        most = self.form.depth if spans else p.depth
+        accs = Tile(self.body, p.rows, p.vectors, p.ways, make).write(spans, depth, most)
         if self.inline:
             self.finisher.registers(accs, start, n, masks)
             return
-        memory = self._place(a, m, n)
+        memory = self._place(a, line, m, n)
         self._keep(accs, memory, a.block)
         end = f.least(n + p.width, a.n[1])
         if self.blocks == 1:
@@ -166,12 +186,15 @@ class UnitWriter:
         with self.e.when(a.block.eq(self.blocks - 1), "last"):
             call_finish(f, self.finish, memory, start, rows, n, end)
 
-    def _place(self, a: Area, m: Val, n: Val) -> Val:
+    def _place(self, a: Area, line: Val, m: Val, n: Val) -> Val:
         """Where the tile is kept."""
         p = self.plan
         if self.blocks == 1:
             return self.tiles
         number = (m - a.m[0]) / p.rows * (self._width // p.width) + (n - a.n[0]) / p.width
+        if self.form.lines:
+            each = ceil(p.unit_rows / p.rows) * (self._width // p.width)
+            number = (line - a.lines[0]) * each + number
         return self.e.gep(self.tiles, number * self._tile_size, self.type)
 
     def _left_readers(self, m: Val, k_lo: Val) -> list[Reader]:
