@@ -121,7 +121,7 @@ def _all(r: Reader, conditions: list[Expr]) -> Expr | None:
     return out
 
 
-def _window(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
+def _windows(r: Reader, n: Node, at: At, guard: Expr | None) -> Expr:
     rank, index = len(n.inputs[0].shape), list(at)
     for j, (a, stride, dilation) in enumerate(
             zip(n.attrs["axes"], n.attrs["stride"], n.attrs["dilation"])):
@@ -329,7 +329,7 @@ not needed any more."""
 POINTWISE: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast, "reshape": _reshape, "transpose": _transpose,
     "reverse": _reverse, "slice": _slice, "pad": _pad, "concatenate": _concatenate,
-    "constant": _constant, "iota": _iota, "size": _size, "gather": _gather, "window": _window,
+    "constant": _constant, "iota": _iota, "size": _size, "gather": _gather, "window": _windows,
     "unwindow": _unwindow, "copy": _copy,
     "dynamic_slice": _dynamic_slice,
 }

@@ -188,7 +188,7 @@ def _r(*shape: int) -> Any:
 
 def _case(x: tuple[int, ...], w: tuple[int, ...], labels: str = "", strides: Any = None,
           padding: Any = None, dilation: Any = None, lhs_dilation: Any = None, groups: int = 1,
-          batch_groups: int = 1, dtype: str = "f4") -> Any:
+          batch_groups: int = 1, dtype: str = "f8") -> Any:
     n = len(x) - 2
     return (_r(*x).astype(dtype), _r(*w).astype(dtype)), dict(zip(_ATTRS, (
         strides or (1,) * n, padding or ((0, 0),) * n, lhs_dilation or (1,) * n,
@@ -199,7 +199,7 @@ def _cases() -> list[Any]:
     one, same = "bf0_oi0->bf0", ((1, 1), (1, 1))
     return [
         _case((2, 5, 6, 3), (3, 3, 3, 4)),
-        _case((2, 5, 6, 3), (3, 3, 3, 4), padding=same, dtype="f8"),
+        _case((2, 5, 6, 3), (3, 3, 3, 4), padding=same),
         _case((2, 3, 7, 6), (4, 3, 3, 2), plain_labels(4, last=False), (2, 1), same),
         _case((1, 6, 7, 2), (2, 3, 2, 5), padding=((1, 0), (2, 1)), dilation=(2, 2)),
         _case((2, 6, 5, 4), (3, 3, 1, 4), padding=same, groups=4),
@@ -209,7 +209,7 @@ def _cases() -> list[Any]:
         _case((2, 2, 4), (3, 2, 3), one, (1,), ((2, 2),), lhs_dilation=(2,)),
         _case((2, 2, 4), (3, 2, 2), one, (2,), ((1, 3),), (2,), (3,)),
         _case((4, 5, 6, 3), (2, 2, 3, 4), batch_groups=2),
-        _case((2, 4, 3, 5, 2), (2, 2, 2, 2, 3), padding=((1, 1), (0, 0), (1, 1)), dtype="f8"),
+        _case((2, 4, 3, 5, 2), (2, 2, 2, 2, 3), padding=((1, 1), (0, 0), (1, 1))),
         _case((3, 4, 4, 2), (1, 1, 2, 6), strides=(2, 2)),
         _case((3, 5), (5, 2), "bf_io->bf"),
         _case((0, 5, 6, 3), (3, 3, 3, 4)),
