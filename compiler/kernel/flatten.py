@@ -10,7 +10,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from weft.compiler.kernel.expr import Expr, index_values
-from weft.compiler.kernel.index import Atom, Axis, Index, Value, as_index, linearize
+from weft.compiler.kernel.index import (
+    Atom,
+    Axis,
+    Index,
+    Quotient,
+    Remainder,
+    Value,
+    as_index,
+    linearize,
+)
 from weft.compiler.kernel.ir import Kernel, Stage, Store
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import Dim, TensorType
@@ -94,11 +103,22 @@ def _merge_some(kernel: Kernel) -> Kernel | None:
 def _move_together(outer: Axis, inner: Axis, indices: list[Index]) -> bool:
     if isinstance(outer.extent, Index) or isinstance(inner.extent, Index):
         return False
-    for ix in indices:
-        a, b = ix.coefficient(outer), ix.coefficient(inner)
-        if a is None or b is None or a != b * inner.extent:
-            return False
-    return True
+    return all(_in_proportion(ix, outer, inner) for ix in indices)
+
+
+def _in_proportion(ix: Index, outer: Axis, inner: Axis) -> bool:
+    """Whether only extent * outer + inner takes part, also inside quotients and remainders."""
+    apart = []
+    for atom, _ in ix.terms:
+        if isinstance(atom, (Quotient, Remainder)):
+            if not _in_proportion(atom.of, outer, inner):
+                return False
+        else:
+            apart.append(atom)
+    plain = ix if len(apart) == len(ix.terms) else Index(
+        tuple(t for t in ix.terms if t[0] in apart), ix.const)
+    a, b = plain.coefficient(outer), plain.coefficient(inner)
+    return a is not None and b is not None and a == b * inner.extent
 
 
 def _merged(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel:

@@ -22,7 +22,7 @@ from weft.compiler.errors import (
     WeftError,
 )
 from weft.compiler.kernel.expr import Expr, index_values, walk
-from weft.compiler.kernel.index import Axis, Index, index_dims
+from weft.compiler.kernel.index import Atom, Axis, Index, Value, index_dims
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, DType, Size, TensorType, numel
 
@@ -381,10 +381,12 @@ def _uses(stage: Stage) -> dict[Expr, int]:
 
 
 def _indices(index: tuple[Index, ...], names: dict[Expr, str]) -> str:
-    text = ", ".join(map(str, index))
-    for e, n in names.items():
-        text = text.replace(f"<{e}>", f"<{n}>")
-    return text
+    def value(atom: Atom) -> Index | None:
+        if not isinstance(atom, Value):
+            return None
+        return Index(((Axis(f"<{_text(atom.expr, names)}>", atom.below), 1),))
+
+    return ", ".join(str(ix.substitute(value) if index_values(ix) else ix) for ix in index)
 
 
 def _text(e: Expr, names: dict[Expr, str]) -> str:
@@ -393,6 +395,8 @@ def _text(e: Expr, names: dict[Expr, str]) -> str:
     if e.kind == "load":
         guard = f" if {_text(e.args[0], names)}" if e.args else ""
         return f"{e.what}[{_indices(e.index, names)}]{guard}"
+    if e.kind == "index":
+        return f"{e.dtype}({_indices(e.index, names)})"
     if e.kind != "apply":
         return repr(e)
     args = [_text(a, names) for a in e.args]

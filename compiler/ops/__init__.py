@@ -7,6 +7,7 @@ from weft.compiler.ops import (
     fft,
     indexing,
     linalg,
+    random,
     reductions,
     updates,
     views,
@@ -15,4 +16,4 @@ from weft.compiler.ops import (
 from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, register
 
 __all__ = ["KINDS", "OPS", "Op", "control", "convolution", "elementwise", "fft", "get_op",
-           "indexing", "linalg", "reductions", "register", "updates", "views", "windows"]
+           "indexing", "linalg", "random", "reductions", "register", "updates", "views", "windows"]

@@ -56,4 +56,5 @@ MATH: dict[str, MathFunction] = {
     **_in("parts", "nextafter", "spacing", "copysign", "ldexp", "frexp_mantissa",
           "frexp_exponent"),
     **_in("integer", "gcd", "lcm", "integer_pow"),
+    **_in("random", "threefry"),
 }
