@@ -11,7 +11,7 @@ import os as _os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weft import errors, nn, numpy
+    from weft import errors, nn, numpy, random
     from weft.frontend.control import (
         associative_scan,
         cond,
@@ -50,6 +50,7 @@ __all__ = [
     "map",
     "nn",
     "numpy",
+    "random",
     "register_pytree",
     "scan",
     "set_num_threads",
@@ -89,7 +90,7 @@ _HOMES = {
     "register_pytree": "weft.frontend.pytree",
     "set_num_threads": "weft.frontend.settings",
 }
-_MODULES = ("errors", "nn", "numpy")
+_MODULES = ("errors", "nn", "numpy", "random")
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ from weft.compiler.types import Dim
 __all__ = ["split_columns"]
 
 MOST_COLUMNS = 8
-MOST_EXPRS = 64         # of all columns together
+MOST_EXPRS = 128        # of all columns together
 NEAR = 8                # elements from row to row, up to which reading along rows is no detour
 
 
@@ -83,9 +83,8 @@ def _apart(step: Step, k: Kernel) -> list[Step]:
     if whole == _size(axis):
         return [_with(step, k, rows)]
     rest = one_piece(k, axis, whole, _size(axis))
-    parts = [_with(step, k, piece) for piece in (rows, rest)]
-    return [replace(part, name=f"{part.name}_p{i}", flops=work(part.kernel),
-                    nbytes=step.nbytes * (1 - i)) for i, part in enumerate(parts)]
+    return [replace(_with(step, k, part), name=f"{step.name}_p{i}", flops=work(part),
+                    nbytes=step.nbytes * (1 - i)) for i, part in enumerate((rows, rest))]
 
 
 def _period(k: Kernel, axis: Axis) -> int | None:

@@ -103,22 +103,23 @@ def _merge_some(kernel: Kernel) -> Kernel | None:
 def _move_together(outer: Axis, inner: Axis, indices: list[Index]) -> bool:
     if isinstance(outer.extent, Index) or isinstance(inner.extent, Index):
         return False
-    return all(_in_proportion(ix, outer, inner) for ix in indices)
+    extent = inner.extent
+    return all(_in_proportion(ix, outer, inner, extent) for ix in indices)
 
 
-def _in_proportion(ix: Index, outer: Axis, inner: Axis) -> bool:
+def _in_proportion(ix: Index, outer: Axis, inner: Axis, extent: Dim) -> bool:
     """Whether only extent * outer + inner takes part, also inside quotients and remainders."""
     apart = []
     for atom, _ in ix.terms:
         if isinstance(atom, (Quotient, Remainder)):
-            if not _in_proportion(atom.of, outer, inner):
+            if not _in_proportion(atom.of, outer, inner, extent):
                 return False
         else:
             apart.append(atom)
     plain = ix if len(apart) == len(ix.terms) else Index(
         tuple(t for t in ix.terms if t[0] in apart), ix.const)
     a, b = plain.coefficient(outer), plain.coefficient(inner)
-    return a is not None and b is not None and a == b * inner.extent
+    return a is not None and b is not None and a == b * extent
 
 
 def _merged(kernel: Kernel, outer: Axis, inner: Axis) -> Kernel:

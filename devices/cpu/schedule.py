@@ -17,7 +17,8 @@ __all__ = ["Schedule", "schedule"]
 PARALLEL_NS = 20_000.0      # work below this stays on the calling thread
 GRAIN_NS = 8_000.0          # least work handed to a thread at a time
 LONG_ROW = 1 << 16          # columns from which a sweep takes more of them at a time
-CHAINED = {"threefry": 8}   # ops each step of which waits for the last: vectors to work on at a time
+CHAINED = {"threefry": 8}   # ops whose steps wait for each other: vectors to work on at a time,
+LIGHT = 80.0                # and twice as few beside other arithmetic of more flops than this
 STREAM_CACHES = 2           # results from so many times the last cache on are written past it
 
 
@@ -111,9 +112,10 @@ def _lanes(kernel: Kernel, target: Target, across: bool) -> int:
             w.index[0].coefficient(kernel.axes[-1]) not in (0, 1) for s in kernel.stages
             for w in s.stores))
     unroll = 1 if cost > 40 or gathers else 2 if cost > 14 else 4
-    chained = max((CHAINED.get(e.what, 0) for e in exprs if e.kind == "apply"), default=0)
+    chained = [e for e in exprs if e.kind == "apply" and e.what in CHAINED]
     if chained:
-        unroll = max(unroll, chained)
+        light = cost - sum(map(expr_cost, chained)) <= LIGHT
+        unroll = max(CHAINED[e.what] for e in chained) // (1 if light else 2)
     elif target.registers <= 16:
         unroll = min(unroll, 2)
     elif unroll == 4 and not across and _latency_bound(kernel):

@@ -1,0 +1,1 @@
+"""Random numbers: keys, the generator, and the distributions made of it."""
