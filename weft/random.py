@@ -22,9 +22,20 @@ from weft.frontend.random.continuous import (
     wald,
     weibull_min,
 )
+from weft.frontend.random.discrete import (
+    bernoulli,
+    categorical,
+    geometric,
+    integers,
+    rademacher,
+    randint,
+)
 from weft.frontend.random.keys import fold_in, key, split
 from weft.frontend.random.reuse import check_keys
+from weft.frontend.random.shuffles import choice, permutation
 
-__all__ = ["bits", "cauchy", "check_keys", "double_sided_maxwell", "exponential", "fold_in",
-           "gumbel", "key", "laplace", "logistic", "lognormal", "maxwell", "normal", "pareto",
-           "rayleigh", "split", "triangular", "uniform", "wald", "weibull_min"]
+__all__ = ["bernoulli", "bits", "categorical", "cauchy", "check_keys", "choice",
+           "double_sided_maxwell", "exponential", "fold_in", "geometric", "gumbel", "integers",
+           "key", "laplace", "logistic", "lognormal", "maxwell", "normal", "pareto", "permutation",
+           "rademacher", "randint", "rayleigh", "split", "triangular", "uniform", "wald",
+           "weibull_min"]

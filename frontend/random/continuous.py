@@ -119,7 +119,8 @@ def bits(key: Any, shape: Any = (), dtype: Any = np.uint32) -> Any:
     """
     node = key_node(key, "bits")
     found = integer_type(dtype, "bits")
-    return as_array(bits_of(node, sized(shape), found))
+    size = sized(shape)
+    return result(as_array(bits_of(node, size, found)), size, found)
 
 
 @sampler("shape", "dtype")
@@ -149,7 +150,7 @@ def uniform(key: Any, shape: Any = (), dtype: Any = float, minval: Any = 0.0,
     size = result_shape(shape, "uniform", low, high)
     u = closed_open(node, size, kind)
     if _is(minval, 0.0) and _is(maxval, 1.0):
-        return u
+        return result(u, size, kind)
     x = u * (high - low) + low
     return result(np.maximum(low, np.minimum(x, np.nextafter(high, low))), size, kind)
 

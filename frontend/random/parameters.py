@@ -6,6 +6,7 @@ from typing import Any
 
 from weft.compiler.types import DType, Shape
 from weft.frontend.numpy.common import as_array, build, lift
+from weft.frontend.numpy.common import result as fresh
 from weft.frontend.numpy.ufuncs import broadcast_shape, shape_str
 from weft.frontend.problems import shape_error
 from weft.frontend.random.generator import sized
@@ -35,4 +36,4 @@ def result_shape(shape: Any, what: str, *parameters: Tracer) -> Shape:
 def result(x: Any, shape: Shape, dtype: DType) -> Tracer:
     """The numbers drawn, in the shape and type asked for."""
     b = build()
-    return as_array(b.broadcast(b.convert(lift(x).node, dtype), shape))
+    return fresh(b.broadcast(b.convert(lift(x).node, dtype), shape))

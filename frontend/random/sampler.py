@@ -18,9 +18,9 @@ __all__ = ["sampler"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def sampler(*static: str, consumes: bool = True) -> Callable[[F], F]:
+def sampler(*static: str, name: str = "", consumes: bool = True) -> Callable[[F], F]:
     """Decorates a function of a key, written on traced values; `static` names arguments that are
-    no arrays.
+    no arrays; `name` is the function's for the user, if that is another.
 
     Inside a compiled function, a call adds its nodes. Elsewhere it is compiled for each signature
     and kept, as `weft.jit` does it.
@@ -41,10 +41,10 @@ def sampler(*static: str, consumes: bool = True) -> Callable[[F], F]:
                 return trace.run(fn, args, kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            for name in static:
-                bound.arguments[name] = _hashable(bound.arguments[name])
+            for key in static:
+                bound.arguments[key] = _hashable(bound.arguments[key])
             if checking() and consumes:
-                consume_value(args[0] if args else bound.arguments["key"], fn.__name__)
+                consume_value(args[0] if args else bound.arguments["key"], name or fn.__name__)
             return compiled()(*bound.args)
         return call  # type: ignore[return-value]
     return decorate
