@@ -17,7 +17,7 @@ from weft.compiler.ops import get_op
 from weft.compiler.types import DTYPES, Size, TensorType, dtype_of
 from weft.frontend.problems import UnboundedIntegerError, problem
 from weft.frontend.table import HOOKS
-from weft.frontend.tracer import PYTHON_TYPES, Tracer, escaped
+from weft.frontend.tracer import DIFFERENTIATED, PYTHON_TYPES, Tracer, escaped
 
 __all__ = ["Capture", "Trace", "active", "lift"]
 
@@ -109,7 +109,8 @@ class Trace:
     def specialize(self, deps: frozenset[int]) -> None:
         """Record that the trace depends on the values of these arguments."""
         for i in deps:
-            self.specialized[i] = self.arguments[i].value
+            if i != DIFFERENTIATED:
+                self.specialized[i] = self.arguments[i].value
 
     def size(self, size: Size) -> Tracer:
         """A symbolic size as a traced Python int."""

@@ -17,9 +17,11 @@ from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import TensorType
+from weft.frontend.leaves import Refused, static_part
 from weft.frontend.pytree import Tree, flatten, unflatten
 from weft.frontend.recording import CLOSURE, LOCAL, Trace
-from weft.frontend.tracer import NO_DEPS, WEAK_DTYPES, Tracer
+from weft.frontend.statics import Static, is_plain
+from weft.frontend.tracer import DIFFERENTIATED, NO_DEPS, WEAK_DTYPES, Tracer
 
 __all__ = ["Spec", "Subtrace", "spec_of", "subtrace", "tracers_of", "wrap"]
 
@@ -66,15 +68,38 @@ def wrap(node: Node, kind: str = "array") -> Tracer:
     return Tracer(trace, node, kind if not node.shape else "array")
 
 
-def spec_of(tracer: Tracer, name: str = "arg", known: bool = True) -> Spec:
-    """A spec for an argument like this; `known`: its Python value stays known, if it is."""
-    return Spec(tracer.node.tensor, tracer.kind, name, tracer.value if known else None,
-                tracer.deps if known else NO_DEPS)
+def spec_of(tracer: Tracer, name: str = "arg", known: bool = True, differentiated: bool = False
+            ) -> Spec:
+    """A spec for an argument like this.
+
+    `known`: its Python value stays known, if it is; `differentiated`: as a number that it may not
+    be turned into, since that would lose its derivative.
+    """
+    if not known or tracer.value is None:
+        return Spec(tracer.node.tensor, tracer.kind, name)
+    deps = tracer.deps | {DIFFERENTIATED} if differentiated else tracer.deps
+    return Spec(tracer.node.tensor, tracer.kind, name, tracer.value, deps)
+
+
+def _static(value: Any) -> Static | None:
+    """What is no array or number is part of the structure, as in the arguments of `weft.jit`."""
+    try:
+        return static_part(value)
+    except Refused:         # lifting it says what is wrong with it
+        return None
+
+
+def _named(value: Any) -> Static | None:
+    """Strings and functions may be among the results; of other objects, what they hold counts."""
+    return Static(value) if is_plain(value) else None
 
 
 def tracers_of(value: Any) -> tuple[list[Tracer], Tree]:
-    """The leaves of a container of arrays and numbers, as tracers of the running trace."""
-    leaves, tree = flatten(value)
+    """The leaves of a container of arrays and numbers, as tracers of the running trace.
+
+    Strings, functions and the like are no leaves; the tree holds them.
+    """
+    leaves, tree = flatten(value, _static)
     trace = _running()
     trace.locate()
     return [trace.lift(leaf) for leaf in leaves], tree
@@ -88,7 +113,7 @@ def subtrace(fn: Callable[[list[Tracer]], Any], specs: Sequence[Spec], name: str
     trace.builder, trace.busy, trace._sizes = inner, False, {}
     try:
         value = fn([_argument(trace, inner, spec) for spec in specs])
-        leaves, tree = flatten(value)
+        leaves, tree = flatten(value, _named)
         outs = [trace.lift(leaf) for leaf in leaves]
     finally:
         trace.builder, trace.busy, trace._sizes = kept

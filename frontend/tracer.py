@@ -23,12 +23,13 @@ from weft.frontend.table import FUNCTIONS, HOOKS, METHODS, PROPERTIES, UNSUPPORT
 if TYPE_CHECKING:
     from weft.frontend.recording import Trace
 
-__all__ = ["PYTHON_TYPES", "WEAK_DTYPES", "Tracer", "escaped"]
+__all__ = ["DIFFERENTIATED", "NO_DEPS", "PYTHON_TYPES", "WEAK_DTYPES", "Tracer", "escaped"]
 
 WEAK_DTYPES = {"float": DTYPES["f64"], "int": DTYPES["i64"], "bool": DTYPES["bool"],
                "complex": DTYPES["c128"]}
 PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "complex": complex}
 NO_DEPS: frozenset[int] = frozenset()
+DIFFERENTIATED = -3     # among `Tracer.deps`: a derivative is taken by this value
 
 
 def _binary(name: str, reflected: bool = False) -> Callable[[Any, Any], Any]:
@@ -58,8 +59,8 @@ class Tracer:
     `kind` says what NumPy would hold here: ``"array"``, ``"scalar"`` (a NumPy scalar), or a Python
     scalar, ``"float"``, ``"int"``, ``"bool"``, ``"complex"``, which promotes weakly. `value` is the
     Python value in this call where that is known (a `Size` for a symbolic size), and `deps` the
-    flat arguments it was computed from. `arg` is the flat argument whose object this is, -1 for
-    others; `source` the tracer this is a view of.
+    flat arguments it was computed from (see `DIFFERENTIATED`). `arg` is the flat argument whose
+    object this is, -1 for others; `source` the tracer this is a view of.
 
     It is not an ndarray, but ``isinstance(t, np.ndarray)`` holds where NumPy would have an array
     (its `__class__` is that of NumPy's object), so code of weft asks for `Tracer` first.
@@ -205,8 +206,19 @@ class Tracer:
         """The Python value in this call; the compilation is then specialised to it."""
         if self.value is None or isinstance(self.value, Size):
             raise self._unknown(wanted)
+        if wanted in ("float()", "complex()"):
+            self.check_constant(wanted)
         self.tape.specialize(self.deps)
         return self.value
+
+    def check_constant(self, wanted: str) -> None:
+        """Refuse to go on with the mere number where a derivative is taken by it."""
+        if DIFFERENTIATED in self.deps:
+            raise problem(
+                TracerValueError, f"{wanted} of a value that is being differentiated would lose "
+                "its derivative", expected="operations that can be traced",
+                repair="leave the conversion out, and use NumPy's functions instead of math's; "
+                "weft.stop_gradient(x) gives a value to be held constant")
 
     def _unknown(self, wanted: str) -> TracerValueError:
         what = f"{wanted} needs the value of {self!r}, which is not known while tracing"

@@ -100,7 +100,10 @@ def binary(trace: Trace, name: str, a: Any, b: Any) -> Any:
         b = b.concrete("an integer exponent")      # its sign decides the type of the result
     value, kind = _compute(name, [_known(a), _known(b)], kinds)
     if value is not None and kind != _usual_kind(name, kinds):
-        trace.specialize(_deps(a) | _deps(b))      # such as (-8.0) ** 0.5, which is complex
+        for operand in (a, b):                     # such as (-8.0) ** 0.5, which is complex
+            if type(operand) is Tracer:
+                operand.check_constant(f"{name} with a result of type {kind}")
+        trace.specialize(_deps(a) | _deps(b))
         return value
     return _emit(trace, name, [a, b], value, kind)
 

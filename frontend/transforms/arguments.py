@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from weft.compiler.errors import DTypeError, ShapeError, UnsupportedError, caller_origin
 from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.pytree import Tree, leaf_paths, unflatten
+from weft.frontend.statics import Static
 from weft.frontend.subtrace import Spec, Subtrace, spec_of, subtrace, tracers_of
 from weft.frontend.tracer import Tracer
 
@@ -51,7 +52,8 @@ class Inputs:
 
     def trace(self, known: bool = True) -> Subtrace:
         """The function's graph, of which the leaves are the first parameters."""
-        specs = [spec_of(leaf, name, known) for leaf, name in zip(self.leaves, self.names)]
+        specs = [spec_of(leaf, name, known, chosen and leaf.node.dtype.is_inexact)
+                 for leaf, name, chosen in zip(self.leaves, self.names, self.chosen)]
         return self.trace_as(specs)
 
     def trace_as(self, specs: Sequence[Spec]) -> Subtrace:
@@ -69,7 +71,14 @@ class Inputs:
         return tuple(out) if several else out[0]
 
     def check_inexact(self, title: str) -> None:
-        """Refuse to differentiate by integers and booleans."""
+        """Refuse to differentiate by integers and booleans, and by what is no number."""
+        for tree, _ in self.picked:
+            if isinstance(tree, Static):
+                raise DTypeError(
+                    f"weft.{title}: argnums picks an argument of {function_name(self.fn)} of "
+                    f"type {type(tree.value).__name__}, which has no derivative",
+                    origin=caller_origin(), expected="arrays, numbers, or containers of them",
+                    repair="choose another argument with argnums; `self` counts as one")
         for leaf, name, chosen in zip(self.leaves, self.names, self.chosen):
             if chosen and not leaf.node.dtype.is_inexact:
                 raise DTypeError(
@@ -100,26 +109,41 @@ def inputs_of(fn: Callable[..., Any], title: str, argnums: Any, args: Sequence[A
                   [(trees[k], spans[k]) for k in keys], names)
 
 
+def _positional(fn: Callable[..., Any]) -> tuple[list[str], bool]:
+    """The names of the parameters that positions are for, and whether more may follow."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return [], True
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return ([p.name for p in parameters if p.kind in kinds],
+            any(p.kind is p.VAR_POSITIONAL for p in parameters))
+
+
 def _name(fn: Callable[..., Any], key: int | str) -> str:
     if isinstance(key, str):
         return key
-    try:
-        names = list(inspect.signature(fn).parameters)
-    except (TypeError, ValueError):
-        names = []
+    names, _ = _positional(fn)
     return names[key] if key < len(names) else f"arg{key}"
 
 
 def _find(fn: Callable[..., Any], title: str, wanted: int | str, args: Sequence[Any],
           kwargs: dict[str, Any]) -> int | str:
-    if isinstance(wanted, str):
-        if wanted in kwargs:
-            return wanted
-        at = next((i for i in range(len(args)) if _name(fn, i) == wanted), None)
-        if at is not None:
-            return at
-    elif -len(args) <= wanted < len(args):
-        return wanted % len(args)
+    """The position or keyword of an argument in this call.
+
+    A call may give the same argument by position or by name; so negative numbers count from the
+    last of the declared parameters, and only from the last argument where any number may follow.
+    """
+    names, more = _positional(fn)
+    if isinstance(wanted, int):
+        at = wanted if wanted >= 0 else wanted + (len(args) if more else len(names))
+        wanted = names[at] if len(args) <= at < len(names) else wanted
+    else:
+        at = names.index(wanted) if wanted in names else -1
+    if 0 <= at < len(args):
+        return at
+    if isinstance(wanted, str) and wanted in kwargs:
+        return wanted
     given = [_name(fn, i) for i in range(len(args))] + list(kwargs)
     raise ShapeError(
         f"weft.{title}: argnums names {wanted!r}, but {function_name(fn)} is called with "

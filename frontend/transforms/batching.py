@@ -21,6 +21,7 @@ from weft.frontend.transforms.wrapper import Transformed, transformed
 __all__ = ["vmap"]
 
 Axes = Any     # an int, None, or a container of these that stands for an argument or its parts
+_NONE = flatten(None)[1]
 
 
 def vmap(fn: Callable[..., Any], in_axes: Axes = 0, out_axes: Axes = 0) -> Transformed:
@@ -64,43 +65,24 @@ def vmap(fn: Callable[..., Any], in_axes: Axes = 0, out_axes: Axes = 0) -> Trans
 
 
 def _axes_key(axes: Axes) -> Any:
-    leaves, tree = _flat_axes(axes)
+    leaves, tree = flatten(axes)
     for leaf in leaves:
-        if leaf is not None and (not isinstance(leaf, int) or isinstance(leaf, bool)):
+        if not isinstance(leaf, int) or isinstance(leaf, bool):
             raise UnsupportedError(f"weft.vmap: an axis is {leaf!r}", origin=caller_origin(),
                                    expected="ints, None, or containers of them")
     return tuple(leaves), tree
 
 
-_NO_AXIS = object()
-
-
-def _flat_axes(axes: Axes) -> tuple[list[Any], Tree]:
-    """The entries of a container of axes, in which None is an entry and no empty container."""
-    leaves, tree = flatten(_marked(axes))
-    return [None if leaf is _NO_AXIS else leaf for leaf in leaves], tree
-
-
-def _marked(axes: Axes) -> Any:
-    if axes is None:
-        return _NO_AXIS
-    if type(axes) in (list, tuple):
-        return type(axes)(map(_marked, axes))
-    if type(axes) is dict:
-        return {k: _marked(v) for k, v in axes.items()}
-    return axes
-
-
 def _spread(axes: Axes, tree: Tree, what: str, name: str) -> list[int | None]:
     """The axis of every leaf of `tree`, where an entry of `axes` stands for all leaves below it."""
-    leaves, given = _flat_axes(axes)
+    leaves, given = flatten(axes)
     rest = iter(leaves)
 
     def walk(pattern: Tree, tree: Tree) -> list[int | None]:
-        if pattern is LEAF:
-            axis = next(rest)
+        if pattern is LEAF or pattern == _NONE:
+            axis = next(rest) if pattern is LEAF else None
             return [axis] * len(leaf_paths(tree))
-        alike = tree is not LEAF and (pattern[0] is tree[0]
+        alike = isinstance(tree, tuple) and (pattern[0] is tree[0]
                                       or {pattern[0], tree[0]} <= {list, tuple})
         if not alike or len(pattern) != len(tree) or pattern[1] != tree[1]:
             raise ShapeError(

@@ -22,8 +22,9 @@ from weft.compiler.transforms import (
 from weft.compiler.types import DTYPES, TensorType
 from weft.frontend.jit import jit
 from weft.frontend.numpy.common import the_trace
-from weft.frontend.pytree import Tree, tree_text, unflatten
+from weft.frontend.pytree import LEAF, Tree, tree_text, unflatten
 from weft.frontend.recording import active
+from weft.frontend.statics import Static
 from weft.frontend.subtrace import Subtrace, tracers_of, wrap
 from weft.frontend.tracer import WEAK_DTYPES, Tracer
 from weft.frontend.transforms.arguments import (
@@ -44,7 +45,8 @@ def grad(fn: Function, argnums: Argnums = 0, *, has_aux: bool = False) -> Transf
 
     Args:
         fn: a function of arrays, numbers and containers of them.
-        argnums: the argument to differentiate by: its position or name, or several of these.
+        argnums: the argument to differentiate by: its position or name, or several of these; -1
+            is the last positional argument that `fn` declares.
         has_aux: `fn` gives ``(value, aux)``, of which only the value is differentiated.
 
     The result is called like `fn` and gives the gradient, in the argument's own container and
@@ -116,11 +118,11 @@ def _check_loss(fn: Function, title: str, sub: Subtrace, has_aux: bool) -> None:
             f"weft.{title}: with has_aux, {name} must give two results", origin=caller_origin(),
             expected="(value, aux)", repair="return a tuple of two, or leave out has_aux")
     tree = sub.tree[2] if has_aux else sub.tree
-    if tree != "*":
+    if tree is not LEAF:
         raise ShapeError(
             f"weft.{title} needs a function with one number as its result, but {name} gives "
-            f"{tree_text(tree)}", origin=caller_origin(), expected="a 0-d array",
-            repair="return the loss alone; with has_aux=True, (loss, others)")
+            f"{tree if isinstance(tree, Static) else tree_text(tree)}", origin=caller_origin(),
+            expected="a 0-d array", repair="return the loss alone; with has_aux=True, (loss, others)")
     loss = sub.graph.results[0]
     if loss.shape != ():
         raise ShapeError(

@@ -9,7 +9,7 @@ from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError, caller_origin
 from weft.compiler.ir import Graph, Node
 from weft.compiler.transforms import batch_into, instantiate, pull_back, push_forward
-from weft.compiler.types import Dim, Size, numel
+from weft.compiler.types import DTYPES, Dim, Size, numel
 from weft.frontend.numpy.common import the_trace
 from weft.frontend.pytree import flatten, unflatten
 from weft.frontend.subtrace import Subtrace, wrap
@@ -127,9 +127,9 @@ def _is_tall(inputs: Inputs, sub: Subtrace, count: int) -> bool:
 def _identity(b: Builder, node: Node) -> Node:
     """One array like the node for each of its elements, with 1 at that element."""
     size: Dim = numel(node.shape)
-    shape = (size, *node.shape)
-    flat = b.eq(b.iota(shape=(size, size), axis=0, dtype="i64"),
-                b.iota(shape=(size, size), axis=1, dtype="i64"))
+    shape, i64 = (size, *node.shape), DTYPES["i64"]
+    flat = b.eq(b.iota(shape=(size, size), axis=0, dtype=i64),
+                b.iota(shape=(size, size), axis=1, dtype=i64))
     return b.convert(b.reshape(flat, shape), node.dtype)
 
 

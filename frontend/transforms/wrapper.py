@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Hashable
-from types import MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
+
 from weft.compiler.errors import UnsupportedError, caller_origin
-from weft.frontend.jit import Jit, jit
+from weft.frontend.jit import BoundJit, Jit, jit
 from weft.frontend.recording import active
 
 __all__ = ["Transformed", "check_function", "transformed"]
@@ -34,6 +37,7 @@ class Transformed:
         self._apply = apply
         self._title = title
         self._jit: Jit | None = None
+        self._shared: Callable[..., Any] | None = None      # what compiles calls on arrays instead
         if signature is not None:
             self.__signature__ = signature
 
@@ -49,6 +53,8 @@ class Transformed:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if active() is not None:
             return self._apply(self.__wrapped__, *args, **kwargs)
+        if self._shared is not None:
+            return self._shared(*args, **kwargs)
         if self._jit is None:
             self._jit = jit(self)
         return self._jit(*args, **kwargs)
@@ -68,6 +74,7 @@ class Transformed:
 
 
 _KEPT = "__weft_transforms__"
+_OF_BUILTINS: dict[Any, dict[Any, Transformed]] = {}
 
 
 def transformed(fn: Callable[..., Any], title: str, options: Hashable, apply: Apply,
@@ -75,21 +82,46 @@ def transformed(fn: Callable[..., Any], title: str, options: Hashable, apply: Ap
     """`Transformed`, the same object for the same function and options.
 
     So ``weft.grad(f)(x)`` in a loop compiles once. It is kept by the function itself, so that both
-    go together.
+    go together; methods share what is compiled, which has `self` as an argument.
     """
     check_function(fn, title)
+    if isinstance(fn, BoundJit):
+        fn = MethodType(fn.__func__.__wrapped__, fn.__self__)
+    if isinstance(fn, MethodType) and isinstance(fn.__func__, FunctionType):
+        made = Transformed(fn, apply, title, signature)
+        made._shared = MethodType(_of_method(fn.__func__, title, options, apply, signature),
+                                  fn.__self__)
+        return made
+    kept = _kept(fn)
+    key = title, options
+    if key not in kept:
+        kept[key] = Transformed(fn, apply, title, signature)
+    return kept[key]
+
+
+def _kept(fn: Callable[..., Any]) -> dict[Any, Transformed]:
+    """The transforms of a function that were made before."""
+    if isinstance(fn, np.ufunc | BuiltinFunctionType):      # live as long as the process
+        return _OF_BUILTINS.setdefault(fn, {})
     held = getattr(fn, "__dict__", {}).get(_KEPT)
     if held is None or held[0] is not fn:       # decorators copy the attributes of what they wrap
         held = fn, {}
-        try:
+        with contextlib.suppress(AttributeError):
             setattr(fn, _KEPT, held)
-        except AttributeError:                  # bound methods, builtins
-            return Transformed(fn, apply, title, signature)
     made: dict[Any, Transformed] = held[1]
-    key = title, options
-    if key not in made:
-        made[key] = Transformed(fn, apply, title, signature)
-    return made[key]
+    return made
+
+
+def _of_method(plain: FunctionType, title: str, options: Hashable, apply: Apply,
+               signature: inspect.Signature | None) -> Transformed:
+    """The transform of any object's method, called with the object first."""
+    def bound(fn: Callable[..., Any], self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return apply(MethodType(fn, self), *args, **kwargs)
+
+    if signature is not None:
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        signature = signature.replace(parameters=[first, *signature.parameters.values()])
+    return transformed(plain, title, ("method", options), bound, signature)
 
 
 def check_function(fn: Any, title: str) -> None:
