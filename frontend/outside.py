@@ -16,7 +16,7 @@ import numpy as np
 from weft.compiler.types import TensorType, dtype_of
 from weft.frontend.places import Place, place_name, read_place
 from weft.frontend.pytree import flatten
-from weft.frontend.reading import plain_function
+from weft.frontend.reading import plain_function, transform_of
 from weft.frontend.trace import ArgSpec
 from weft.frontend.tracer import Tracer
 
@@ -61,11 +61,11 @@ class Outside:
             return fn
         if id(plain) not in self._copies:
             self._remember(plain, self._function(plain))
-        copy = self._copies[id(plain)]
-        again = getattr(fn, "rewrapped", None)
-        if again is not None:            # a transform of the function, not the function itself
-            return again(copy)
-        return MethodType(copy, fn.__self__) if isinstance(fn, MethodType) else copy
+        copy: Any = self._copies[id(plain)]
+        transform = transform_of(fn)
+        if transform is not None:        # of the function, not the function itself
+            copy = transform.rewrapped(copy)
+        return MethodType(copy, fn.__self__) if hasattr(fn, "__func__") else copy
 
     def value(self, value: Any) -> Any:
         """The value with arrays below it replaced; itself where there are none."""

@@ -25,7 +25,7 @@ from weft.frontend.places import (
 )
 from weft.frontend.statics import is_plain
 
-__all__ = ["Finder", "plain_function"]
+__all__ = ["Finder", "plain_function", "transform_of"]
 
 _FUNCTIONS = 64   # functions followed
 _CONTAINERS = (dict, list, tuple)
@@ -110,6 +110,19 @@ def plain_function(value: Any) -> FunctionType | None:
         value = value.__wrapped__
     if isinstance(value, FunctionType) and not is_internal(value.__code__.co_filename):
         return value
+    return None
+
+
+def transform_of(value: Any) -> Any:
+    """The outermost transform that is made of the user's function, jitted or not, if there is one.
+
+    It can be made anew of another function, by its method `rewrapped`.
+    """
+    value = getattr(value, "__func__", value)
+    while not isinstance(value, FunctionType) and hasattr(value, "__wrapped__"):
+        if hasattr(type(value), "rewrapped"):
+            return value
+        value = value.__wrapped__
     return None
 
 

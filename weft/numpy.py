@@ -15,6 +15,7 @@ from typing import Any
 import numpy as _np
 
 import weft.frontend.numpy as _families
+from weft.frontend.numpy.concatenators import CONCATENATORS as _CONCATENATORS
 from weft.frontend.recording import active as _active
 from weft.frontend.table import FUNCTIONS as _FUNCTIONS
 
@@ -34,7 +35,7 @@ def _wrapped(function: Callable[..., Any], traced: Callable[..., Any]) -> Callab
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    value = getattr(_np, name)
+    value = _CONCATENATORS.get(name, getattr(_np, name))
     traced = _FUNCTIONS.get(value) if callable(value) else None
     if traced is not None:
         value = _wrapped(value, traced)

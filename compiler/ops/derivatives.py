@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from weft.compiler.build import Builder
     from weft.compiler.ir import Node
 
-__all__ = ["TRANSPOSES", "abs_jvp", "pair", "sign_jvp"]
+__all__ = ["TRANSPOSES", "abs_jvp", "asinh_jvp", "pair", "sign_jvp"]
 
 Rule = Callable[["Builder", "Node", Any, Set[int]], list[Any]]
 
@@ -80,6 +80,15 @@ def abs_jvp(b: Builder, node: Node, ts: Sequence[Any]) -> Node:
     if not x.dtype.is_complex:
         return b.mul(t, direction)
     return b.real(b.mul(t, b.conj(direction)))
+
+
+def asinh_jvp(b: Builder, node: Node, ts: Sequence[Any]) -> Node:
+    """``dx / sqrt(1 + x*x)``, of real numbers without overflow of the square."""
+    x, t = node.inputs[0], ts[0]
+    one = b.scalar(1, x.dtype)
+    if x.dtype.is_complex:
+        return b.div(t, b.sqrt(b.add("add", one, b.mul(x, x))))
+    return b.div(t, b.hypot(x, one))
 
 
 def sign_jvp(b: Builder, node: Node, ts: Sequence[Any]) -> Node | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.errors import DTypeError, ShapeError
-from weft.compiler.ops.derivatives import TRANSPOSES, abs_jvp, sign_jvp
+from weft.compiler.ops.derivatives import TRANSPOSES, abs_jvp, asinh_jvp, sign_jvp
 from weft.compiler.ops.registry import Attrs, Op, register
 from weft.compiler.types import DTYPES, DType, Shape, TensorType, dtype_of, shape_text
 
@@ -115,8 +115,8 @@ def _typed(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # the derivative of what picks one of two operands; halves where they are equal
-_EXTREME = ("select(x == y, 0.5, select(out == x, 1, 0))",
-            "select(x == y, 0.5, select(out == y, 1, 0))")
+_EXTREME = ("select(out == x, select(x == y, 0.5, 1), 0)",
+            "select(out == y, select(x == y, 0.5, 1), 0)")
 
 
 # ---- unary
@@ -145,7 +145,6 @@ for _name, _letters, _ref, _cost, _doc, _partials in (
     ("sinh", "fc", None, 25, "hyperbolic sine", ("cosh(x)",)),
     ("cosh", "fc", None, 20, "hyperbolic cosine", ("sinh(x)",)),
     ("tanh", "fc", None, 18, "hyperbolic tangent", ("1 - out * out",)),
-    ("asinh", "fc", "arcsinh", 30, "inverse hyperbolic sine", ("1 / sqrt(1 + x * x)",)),
     ("acosh", "fc", "arccosh", 30, "inverse hyperbolic cosine",
      ("1 / (sqrt(x - 1) * sqrt(x + 1))",)),
     ("atanh", "fc", "arctanh", 30, "inverse hyperbolic tangent", ("1 / ((1 - x) * (1 + x))",)),
@@ -159,6 +158,7 @@ for _name, _letters, _ref, _cost, _doc, _partials in (
 ):
     _elementwise(_name, 1, _letters, _doc, ref=_ref, cost=_cost, partials=_partials)
 
+_elementwise("asinh", 1, "fc", "inverse hyperbolic sine", ref="arcsinh", cost=30, jvp=asinh_jvp)
 _elementwise("abs", 1, "bifc", "magnitude; real for complex", _real, "absolute", jvp=abs_jvp)
 _elementwise("sign", 1, "ifc", "-1, 0 or 1; NaN stays NaN; x/|x| for complex", cost=2,
              jvp=sign_jvp)
@@ -194,12 +194,14 @@ for _name, _letters, _ref, _cost, _doc, _partials in (
      ("y * pow(x, select(x == 0, select(y == 0, 1, y - 1), y - 1))",
       "log(select(x == 0, 1, x)) * out")),
     ("atan2", "f", "arctan2", 30, "angle of the point (y, x): atan2(y, x)",
-     ("y / (x * x + y * y)", "-x / (x * x + y * y)")),
+     ("y / hypot(x, y) / hypot(x, y)", "-x / hypot(x, y) / hypot(x, y)")),    # no overflow
     ("maximum", "bifc", None, 1, "larger of the two; NaN if either is", _EXTREME),
     ("minimum", "bifc", None, 1, "smaller of the two; NaN if either is", _EXTREME),
     ("fmax", "bifc", None, 1, "larger of the two, the other if one is NaN", _EXTREME),
     ("fmin", "bifc", None, 1, "smaller of the two, the other if one is NaN", _EXTREME),
-    ("hypot", "f", None, 12, "sqrt(x*x + y*y) without overflow", ("x / out", "y / out")),
+    ("hypot", "f", None, 12, "sqrt(x*x + y*y) without overflow",
+     # at the origin: 0
+     ("x / select(out == 0, 1, out)", "y / select(out == 0, 1, out)")),
     ("logaddexp", "f", None, 35, "log(exp(x) + exp(y))",
      # of equal infinities, half each
      ("logistic(select(is_inf(out), select(x == y, 0, x - y), x - y))",

@@ -10,6 +10,7 @@ from weft.compiler.rewrite.driver import Rewriter, Rule, rule
 from weft.compiler.rewrite.match import (
     CONSTANT,
     has_value,
+    is_magnitude,
     is_op,
     keeps_values,
     power_of_two,
@@ -183,6 +184,21 @@ def _select_of_select(n: Node, b: Rewriter) -> Node | None:
     a = x.inputs[1] if is_op(x, "select") and x.inputs[0] is m else x
     c = y.inputs[2] if is_op(y, "select") and y.inputs[0] is m else y
     return b.like(n, b.add("select", m, a, c)) if a is not x or c is not y else None
+
+
+@rule(RULES, "select(x == 0, 0, f(select(x == 0, 1, x))) → f(x), for x that is never -0.0 and f "
+      "sqrt or ** c with c > 0", "select", on=("sqrt", "pow"))
+def _root_of_nothing(n: Node, b: Rewriter) -> Node | None:
+    mask, zero, root = n.inputs
+    if not (is_op(root, "sqrt", "pow") and is_op(mask, "eq") and has_value(zero, 0.0)):
+        return None
+    safe, *power = root.inputs
+    x = mask.inputs[0]
+    fits = has_value(mask.inputs[1], 0.0) and is_op(safe, "select") and safe.inputs[0] is mask \
+        and has_value(safe.inputs[1], 1.0) and safe.inputs[2] is x and is_magnitude(x)
+    if not fits or (power and not ((c := scalar_value(power[0])) is not None and c > 0)):
+        return None
+    return b.replace(root, (x, *power))
 
 
 # --------------------------------------------------------------------------- conversions

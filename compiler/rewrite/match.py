@@ -11,8 +11,18 @@ from weft.compiler.ir import Node
 from weft.compiler.types import Dim, DType, Shape, numel
 
 __all__ = [
-    "CONSTANT", "has_value", "is_constant", "is_op", "keeps_values", "power_of_two",
-    "reshape_groups", "same_bits", "scalar_value", "unit_map", "without",
+    "CONSTANT",
+    "has_value",
+    "is_constant",
+    "is_magnitude",
+    "is_op",
+    "keeps_values",
+    "power_of_two",
+    "reshape_groups",
+    "same_bits",
+    "scalar_value",
+    "unit_map",
+    "without",
 ]
 
 
@@ -51,6 +61,26 @@ def has_value(node: Node, value: Any) -> bool:
     if found is None:
         return False
     return same_bits(found, np.asarray(value).astype(found.dtype)[()])
+
+
+def is_magnitude(node: Node) -> bool:
+    """Whether a real node is known to be NaN or at least 0.0, and never -0.0: a sum of squares."""
+    if node.op is None or not node.dtype.is_float:
+        return False
+    name, inputs = node.op.name, node.inputs
+    value = scalar_value(node)
+    if value is not None:
+        return bool(value != value or not np.signbit(value))
+    if name == "mul" and inputs[0] is inputs[1]:
+        return True
+    if name in _KEEP_MAGNITUDE:
+        return all(map(is_magnitude, inputs[1:] if name == "select" else inputs))
+    return name in ("abs", "exp", "cosh")
+
+
+_KEEP_MAGNITUDE = frozenset((
+    "reduce_sum", "broadcast_in_dim", "reshape", "transpose", "convert", "sqrt", "mul", "div",
+    "add", "pow", "select"))
 
 
 def power_of_two(value: Any) -> int | None:

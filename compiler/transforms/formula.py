@@ -62,7 +62,8 @@ def scaled(b: Builder, expr: ast.expr, names: Names, t: Node) -> Node | None:
     """The tangent `t` times the expression; None where that is zero.
 
     Quotients divide the tangent (``t / x``, not ``t * (1/x)``), and where a choice between zero and
-    something else is made, the tangent is chosen, so that an infinite tangent gives no NaN.
+    something else is made, the tangent is chosen, so that an infinite tangent gives no NaN. Other
+    choices are made among the factors, which takes less to turn round.
     """
     match expr:
         case ast.Constant(value=0):
@@ -75,9 +76,13 @@ def scaled(b: Builder, expr: ast.expr, names: Names, t: Node) -> Node | None:
         case ast.BinOp(left=left, op=ast.Div(), right=right):
             term = scaled(b, left, names, t)
             return None if term is None else b.div(term, evaluate(b, right, names, t.dtype))
-        case ast.Call(func=ast.Name(id="select"), args=[mask, yes, no]):
+        case ast.Call(func=ast.Name(id="select"), args=[mask, yes, no]) if _is_zero(yes, no):
             zero = b.scalar(0, t.dtype)
             chosen = [scaled(b, e, names, t) for e in (yes, no)]
             return b.select(evaluate(b, mask, names, t.dtype),
                             *[zero if c is None else c for c in chosen])
     return b.mul(t, evaluate(b, expr, names, t.dtype))
+
+
+def _is_zero(*branches: ast.expr) -> bool:
+    return any(isinstance(e, ast.Constant) and e.value == 0 for e in branches)

@@ -22,7 +22,7 @@ from weft.frontend.tracer import Tracer
 __all__ = [
     "Array", "as_array", "as_dim", "as_list", "as_shape", "axes_of", "axis_of", "broadcast",
     "build", "common_dtype", "count_of", "element", "into", "key_of", "lift", "of_kind", "result",
-    "same_dtype", "spread", "static", "the_trace", "ufunc", "view",
+    "root", "same_dtype", "spread", "static", "the_trace", "ufunc", "view",
 ]
 
 Array = Any      # anything NumPy takes as an array
@@ -43,6 +43,20 @@ def build() -> Builder:
 def ufunc(name: str, *args: Any) -> Any:
     """NumPy's ufunc of this name on values of which any may be traced."""
     return apply(the_trace(), getattr(np, name), args)
+
+
+def root(total: Node, power: float = 0.5) -> Node:
+    """``total ** power`` of a sum of magnitudes, for lengths and deviations.
+
+    Where it is 0, so is its derivative, which would be NaN otherwise: that of the root is infinite,
+    that of the sum 0. A rewrite rule removes the detour where nothing is differentiated.
+    """
+    b = build()
+    nothing, zero, one = b.eq(total, b.scalar(0, total.dtype)), b.scalar(0, total.dtype), b.scalar(
+        1, total.dtype)
+    safe = b.select(nothing, one, total)
+    up = b.sqrt(safe) if power == 0.5 else b.pow(safe, b.scalar(power, total.dtype))
+    return b.select(nothing, zero, up)
 
 
 def result(node: Node) -> Tracer:

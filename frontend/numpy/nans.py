@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.ir import Node
-from weft.frontend.numpy.common import Array, as_array, build, element, into, lift, result
+from weft.frontend.numpy.common import Array, as_array, build, element, into, lift, result, root
 from weft.frontend.numpy.reductions import (
     accumulator,
     argmax,
@@ -133,4 +133,4 @@ def _nanstd(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof
             correction: Any = _MISSING) -> Any:
     value: Tracer = nanvar(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean,
                            correction=correction)
-    return into(out, result(build().sqrt(value.node)))
+    return into(out, result(root(value.node)))

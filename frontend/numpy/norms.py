@@ -16,6 +16,7 @@ from weft.frontend.numpy.common import (
     build,
     lift,
     result,
+    root,
     ufunc,
 )
 from weft.frontend.numpy.reductions import fold
@@ -36,7 +37,7 @@ def _norm_of(x: Tracer, ord: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
             square: Any = as_array(b.add_(b.mul(re, re), b.mul(im, im)))
         else:
             square = ufunc("multiply", size, size)
-        return ufunc("sqrt", fold("reduce_sum", square.node, axes, keepdims))
+        return result(root(fold("reduce_sum", square.node, axes, keepdims).node))
     if len(axes) == 1:
         return _vector_norm(x, ord, axes[0], keepdims)
     return _matrix_norm(x, ord, axes, keepdims)
@@ -55,6 +56,8 @@ def _vector_norm(x: Tracer, ord: Any, axis: int, keepdims: Any) -> Any:
     if isinstance(ord, str):
         raise ValueError(f"Invalid norm order '{ord}' for vectors")
     total = fold("reduce_sum", ufunc("power", size, ord).node, axis, keepdims)
+    if type(ord) is not Tracer and ord > 0:
+        return result(root(total.node, 1 / ord))
     return ufunc("power", total, ufunc("reciprocal", float(ord))
                  if type(ord) is Tracer else 1 / ord)
 

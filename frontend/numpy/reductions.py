@@ -20,6 +20,7 @@ from weft.frontend.numpy.common import (
     into,
     lift,
     result,
+    root,
     the_trace,
     ufunc,
 )
@@ -298,7 +299,7 @@ def std(a: Array, axis: Any = None, dtype: Any = None, out: Any = None, ddof: An
         correction: Any = _MISSING) -> Tracer:
     """`np.std`: the square root of the variance."""
     node = moments(a, axis, dtype, _ddof(ddof, correction), keepdims, where, mean)
-    return into(out, result(build().sqrt(node)))  # type: ignore[no-any-return]
+    return into(out, result(root(node)))  # type: ignore[no-any-return]
 
 
 def _ddof(ddof: Any, correction: Any) -> Any:

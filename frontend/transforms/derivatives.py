@@ -122,7 +122,8 @@ def _check_loss(fn: Function, title: str, sub: Subtrace, has_aux: bool) -> None:
         raise ShapeError(
             f"weft.{title} needs a function with one number as its result, but {name} gives "
             f"{tree if isinstance(tree, Static) else tree_text(tree)}", origin=caller_origin(),
-            expected="a 0-d array", repair="return the loss alone; with has_aux=True, (loss, others)")
+            expected="a 0-d array",
+            repair="return the loss alone; with has_aux=True, (loss, others)")
     loss = sub.graph.results[0]
     if loss.shape != ():
         raise ShapeError(

@@ -13,6 +13,7 @@ import numpy as np
 
 from weft.compiler.errors import UnsupportedError, caller_origin
 from weft.frontend.jit import BoundJit, Jit, jit
+from weft.frontend.reading import transform_of
 from weft.frontend.recording import active
 
 __all__ = ["Transformed", "check_function", "transformed"]
@@ -44,9 +45,10 @@ class Transformed:
     def rewrapped(self, inner: Callable[..., Any]) -> Transformed:
         """The same transform of a copy of the function inside."""
         fn = self.__wrapped__
-        if isinstance(fn, Transformed):
-            inner = fn.rewrapped(inner)
-        elif isinstance(fn, MethodType):
+        below = transform_of(fn)
+        if below is not None:
+            inner = below.rewrapped(inner)
+        if isinstance(fn, MethodType):
             inner = MethodType(inner, fn.__self__)
         return Transformed(inner, self._apply, self._title, getattr(self, "__signature__", None))
 

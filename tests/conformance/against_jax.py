@@ -8,6 +8,8 @@ counts as passed if weft is the nearer one, and is listed as such. JAX has to be
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import sys
 from collections import Counter
@@ -48,9 +50,8 @@ def _every(case: Case) -> tuple[int, ...]:
     return tuple(range(len(case.shapes)))
 
 
-# JAX's side runs operation by operation, which spares a thousand compilations.
 MODES: dict[str, Callable[[Any, Any, Case, list[Array], list[Array], list[Array]], Any]] = {
-    "value": lambda m, xp, c, args, dots, many: _jitted(m, lambda *a: c.fn(xp, *a))(*args),
+    "value": lambda m, xp, c, args, dots, many: m.jit(lambda *a: c.fn(xp, *a))(*args),
     "grad": lambda m, xp, c, args, dots, many: m.grad(loss(c, xp), argnums=_every(c))(*args),
     "jvp": lambda m, xp, c, args, dots, many: m.jvp(
         lambda *a: c.fn(xp, *a), tuple(args), tuple(dots)),
@@ -61,13 +62,23 @@ MODES: dict[str, Callable[[Any, Any, Case, list[Array], list[Array], list[Array]
 }
 
 
-def _jitted(m: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
-    return weft.jit(fn) if m is weft else fn
+def inputs(case: Case, dtype: str) -> tuple[list[Array], list[Array], list[Array]]:
+    """Arguments, tangents, and batches of arguments: the same numbers in both element types."""
+    args, dots, many = (
+        [a.astype(np.float32).astype(dtype) for a in values]
+        for values in (arguments(case), arguments(case, seed=1), arguments(case, (3,), 2)))
+    return args, dots, many
 
 
-def asarray(m: Any, xp: Any, value: Array) -> Array:
-    """The argument as each library's own array."""
-    return value if m is weft else xp.asarray(value)
+@functools.lru_cache(maxsize=4)
+def of_jax(case: Case, dtype: str) -> dict[str, list[Array]]:
+    """JAX's answers in all modes, from one compilation."""
+    import jax
+
+    def every_mode(args: Any, dots: Any, many: Any) -> dict[str, Any]:
+        return {name: mode(jax, jax.numpy, case, args, dots, many) for name, mode in MODES.items()}
+
+    return {name: _flat(value) for name, value in jax.jit(every_mode)(*inputs(case, dtype)).items()}
 
 
 def _flat(value: Any) -> list[Array]:
@@ -92,17 +103,11 @@ def distance(got: list[Array], want: list[Array]) -> float:
     return worst
 
 
-def check(case: Case, mode: str, dtype: str, jax: Any) -> str:
+def check(case: Case, mode: str, dtype: str) -> str:
     """How a row came out: ``equal``, ``nearer``, or what is wrong."""
-    def of(m: Any, xp: Any, dtype: str) -> list[Array]:
-        args, dots, many = (
-            [asarray(m, xp, a.astype(np.float32).astype(dtype)) for a in values]
-            for values in (arguments(case), arguments(case, seed=1), arguments(case, (3,), 2)))
-        return _flat(MODES[mode](m, xp, case, args, dots, many))
-
-    want = of(jax, jax.numpy, dtype)
+    want = of_jax(case, dtype)[mode]
     try:
-        got = of(weft, np, dtype)
+        got = _flat(MODES[mode](weft, np, case, *inputs(case, dtype)))
         for g, w in zip(got, want):
             assert g.dtype == w.dtype, f"element types {g.dtype} and {w.dtype}"
         off = distance(got, want)
@@ -111,7 +116,7 @@ def check(case: Case, mode: str, dtype: str, jax: Any) -> str:
     if off <= TOLERANCE[dtype]:
         return "equal"
     if dtype == "float32":
-        exact = of(jax, jax.numpy, "float64")
+        exact = of_jax(case, "float64")[mode]
         ours, theirs = distance(got, exact), distance(want, exact)
         return "nearer" if ours <= theirs else f"off by {off:.1e} (weft {ours:.1e} from the " \
                                                f"float64 answer, JAX {theirs:.1e})"
@@ -131,14 +136,12 @@ def main(names: list[str]) -> int:
     """Check all rows, or those of the functions named; print what differs, and the counts."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_ENABLE_X64", "1")
-    try:
-        import jax
-    except ImportError:
+    if importlib.util.find_spec("jax") is None:
         print("skipped: JAX is not installed")
         return 0
     counts: Counter[tuple[str, str]] = Counter()
     for case, mode, dtype in rows(names):
-        outcome = check(case, mode, dtype, jax)
+        outcome = check(case, mode, dtype)
         kind = outcome if outcome in ("equal", "nearer") else "differs"
         counts[mode, kind] += 1
         if outcome != "equal":

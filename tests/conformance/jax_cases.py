@@ -31,7 +31,7 @@ CASES: list[Case] = []
 
 
 def _add(values: str, *rows: tuple[Any, ...]) -> None:
-    CASES.extend(Case(name, fn, shapes, values) for name, fn, *shapes in rows)
+    CASES.extend(Case(name, fn, tuple(shapes), values) for name, fn, *shapes in rows)
 
 
 def _ufunc(name: str) -> Function:

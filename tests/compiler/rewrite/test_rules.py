@@ -66,6 +66,13 @@ def _square(b: Builder, x: Node) -> Node:
     return b.reshape(x, (side, side))
 
 
+def _root(b: Builder, x: Node, up: Callable[[Node], Node]) -> Node:
+    """up(x) by a detour where x is 0."""
+    zero = b.scalar(0, x.dtype)
+    nothing = b.eq(x, zero)
+    return b.select(nothing, zero, up(b.select(nothing, b.scalar(1, x.dtype), x)))
+
+
 def _slice(b: Builder, x: Node, start: Any, limit: Any, stride: Any = None) -> Node:
     return b.slice(x, start=start, limit=limit, stride=stride or (1,) * len(start))
 
@@ -161,6 +168,10 @@ CASES: dict[str, list[tuple[str, Make]]] = {
         ("bifc", lambda b, x, y, d: b.select((m := _mask(b, x)), b.select(m, x, y), b.neg(x)
                                              if d.kind != "bool" else x)),
         ("bifc", lambda b, x, y, d: b.select((m := _mask(b, x)), x, b.select(m, y, x)))],
+    "root_of_nothing": [
+        ("f", lambda b, x, y, d: _root(b, b.mul(x, x), b.sqrt)),
+        ("f", lambda b, x, y, d: _root(b, b.div(b.add_(b.abs(x), b.mul(y, y)), _c(b, 3, d)),
+                                       lambda v: b.pow(v, _c(b, 0.25, d))))],
     "convert_same": [("bifc", lambda b, x, y, d: b.add("convert", x, dtype=d)),
                      ("if", lambda b, x, y, d: b.bitcast(x, dtype=d))],
     "bitcast_twice": [("f", lambda b, x, y, d: b.bitcast(b.bitcast(
