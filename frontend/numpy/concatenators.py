@@ -52,7 +52,7 @@ class Concatenator:
         try:
             given = [int(part) for part in text.split(",")]
         except ValueError:
-            raise problem(UnsupportedError, f"the directive {text!r} makes a numpy.matrix",
+            raise problem(UnsupportedError, f"the directive {text!r} makes a matrix",
                           expected='"axis", "axis,ndmin" or "axis,ndmin,trans1d"') from None
         axis, ndmin, trans1d = (*given, *self._defaults[len(given):])[:3]
         return axis, ndmin, trans1d

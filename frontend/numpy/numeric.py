@@ -239,9 +239,9 @@ def _covariance(data: Tracer, ddof: int) -> Any:
         factor = 1 / the_trace().size(n - ddof)  # type: ignore[arg-type]
     else:
         factor = 1 / np.float64(n - ddof) if n > ddof else math.nan
-    out = ufunc("multiply", product, factor)
-    keep = [d for d in out.node.shape if d != 1]
-    return as_array(build().reshape(out.node, tuple(keep)))
+    b = build()
+    out = b.convert(ufunc("multiply", product, factor).node, product.node.dtype)
+    return as_array(b.reshape(out, tuple(d for d in out.shape if d != 1)))
 
 
 @implements(np.corrcoef)

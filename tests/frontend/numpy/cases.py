@@ -256,7 +256,9 @@ np.cov(X) | x v xc
 np.cov(X, y) | x
 np.cov(X, rowvar=False, bias=True) | x
 np.cov(X, ddof=0) | x
+np.cov(X, dtype=X.dtype) | x
 np.corrcoef(X) | x
+np.corrcoef(X, dtype=X.dtype) | x
 np.corrcoef(X, w) | w + x[:, 0]
 np.apply_over_axes(np.sum, X, [0, 2]) | t
 np.add(X, 1), -X, abs(X), X ** 2, X // 2, X % 2 | x xi4

@@ -34,5 +34,5 @@ def test_against_numpy(case, dtype):
 
 
 def test_matrices_are_refused():
-    with pytest.raises(weft.errors.UnsupportedError, match="the directive 'r' makes a numpy.mat"):
+    with pytest.raises(weft.errors.UnsupportedError, match="directive 'r' makes a matrix"):
         weft.jit(lambda v: wnp.r_["r", v])(V)
