@@ -40,7 +40,7 @@ def _fft(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     names = ("f32", "f64") if kind == "RFFT" else ("c64", "c128")
     if x.dtype.name not in names:
         raise DTypeError(f"{kind} got {x.dtype}", expected=" or ".join(names))
-    half = n // 2 + 1 if isinstance(n, int) else _half(n)
+    half = n if kind in ("FFT", "IFFT") else n // 2 + 1 if isinstance(n, int) else _half(n)
     if x.shape[axis] != (half if kind == "IRFFT" else n):
         raise ShapeError(f"{kind} of length {n} got {x}", expected=f"an axis {axis} of that length")
     out: Dim = half if kind == "RFFT" else n

@@ -184,6 +184,17 @@ def _triangular_ref(xp: Any, a: Any, b: Any, left_side: bool, lower: bool, trans
     return x
 
 
+def _solve_ref(xp: Any, a: Any, b: Any, check: bool) -> Any:
+    try:
+        return xp.linalg.solve(a, b)
+    except np.linalg.LinAlgError:
+        if check:
+            raise
+    if a.ndim == 2:
+        return xp.full_like(b, np.nan)
+    return xp.stack([_solve_ref(xp, p, q, check) for p, q in zip(a, b)])
+
+
 def _lu_ref(xp: Any, x: Any) -> Any:
     """Gaussian elimination, the greatest of a column as pivot (complex: by |re| + |im|)."""
     *lead, m, n = x.shape
@@ -271,8 +282,11 @@ def _each(arrays: list[Any], *attrs: dict[str, Any]) -> list[Any]:
 
 def _systems() -> list[Any]:
     definite = _definite()
-    return [((a, _sine(*a.shape[:-1], n).astype(a.dtype)), {})
-            for a in definite for n in (1, 3)] + [((definite[0], np.empty((3, 0))), {})]
+    singular = np.stack([definite[0], np.ones((3, 3))])
+    return [*(((a, _sine(*a.shape[:-1], n).astype(a.dtype)), {"check": True})
+              for a in definite for n in (1, 3)),
+            ((definite[0], np.empty((3, 0))), {"check": True}),
+            ((singular, _sine(2, 3, 2)), {"check": False})]
 
 
 def _triangular_samples() -> list[Any]:
@@ -330,9 +344,10 @@ register(Op("lu", "factorization", 1, "the factors L (below the diagonal, whose 
             samples=lambda: _each(_stacks(*_OBLONG), {}),
             jvp=_rule("lu_jvp"), batch=_batch))
 
-register(Op("solve", "factorization", 2, "x with a x = b; both are matrices",
-            lambda types, attrs: _pair("solve", types), lambda xp, a, b: xp.linalg.solve(a, b),
-            cost=2.67, fails=(_SINGULAR,), samples=_systems, jvp=_rule("solve_jvp"),
+register(Op("solve", "factorization", 2, "x with a x = b; both are matrices. Singular ones are an "
+            "error with `check`, else their x is NaN",
+            lambda types, attrs: _pair("solve", types), _solve_ref, attrs=("check",), cost=2.67,
+            fails=(_SINGULAR,), samples=_systems, jvp=_rule("solve_jvp"),
             transpose=_rule("solve_transpose"), batch=_rule("solve_batch")))
 
 register(Op("det", "factorization", 1, "the determinant", _det, lambda xp, x: xp.linalg.det(x),

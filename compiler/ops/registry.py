@@ -49,7 +49,8 @@ class Op:
     node)` writes it in other ops, for targets without a lowering; `cost` is in floating-point
     operations for each result element (each input element for reductions); `samples()` yields
     ``(arrays, attrs)`` cases and `errors` pairs ``(types, attrs)`` with the message that is due;
-    `fails` is what a `LinAlgError` may say that it raises, where values do not allow it.
+    `fails` is what a `LinAlgError` may say that it raises, where values do not allow it (unless its
+    attribute `check` is false).
 
     How it is differentiated and batched; each kind supplies what follows from it
     (`weft.compiler.transforms` has the defaults and says how the rules are called):

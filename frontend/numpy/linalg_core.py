@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import UnsupportedError
+from weft.compiler.errors import LinAlgError
 from weft.compiler.ir import Node
 from weft.compiler.types import DTYPES, DType
 from weft.frontend.numpy.common import (
@@ -34,7 +34,24 @@ from weft.frontend.problems import problem, shape_error
 from weft.frontend.table import implements, method
 from weft.frontend.tracer import Tracer
 
-__all__ = ["contract", "matmul"]
+__all__ = ["check_matrices", "check_square", "contract", "matmul"]
+
+
+def check_matrices(*xs: Node) -> None:
+    """Refuse what are no stacks of matrices, in NumPy's words."""
+    for x in xs:
+        if len(x.shape) < 2:
+            raise problem(LinAlgError, f"{len(x.shape)}-dimensional array given. Array must be at "
+                          "least two-dimensional", expected="a matrix, or a stack of them")
+
+
+def check_square(*xs: Node) -> None:
+    """Refuse what are no stacks of square matrices, in NumPy's words."""
+    check_matrices(*xs)
+    for x in xs:
+        if x.shape[-1] != x.shape[-2]:
+            raise problem(LinAlgError, "Last 2 dimensions of the array must be square",
+                          expected=f"(…, n, n), not {shape_str(x.shape)}")
 
 
 def contract(a: Node, b: Node, summed: tuple[Sequence[int], Sequence[int]],
@@ -334,12 +351,10 @@ def _chain(xs: list[Tracer], split: dict[tuple[int, int], int], i: int, j: int) 
 @implements(np.linalg.matrix_power)
 def _matrix_power(a: Array, n: Any) -> Any:
     x, power = lift(a), operator.index(n)
+    check_square(x.node)
     shape = x.node.shape
-    if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise shape_error("Last 2 dimensions of the array must be square")
     if power < 0:
-        raise problem(UnsupportedError, "np.linalg.matrix_power of a negative power needs an "
-                      "inverse, which is not traced yet", repair="invert outside")
+        x, power = lift(np.linalg.inv(x)), -power
     if power == 0:
         b = build()
         eye = b.eq(b.iota(shape=shape[-2:], axis=0, dtype=DTYPES["i64"]),

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import UnsupportedError
 from weft.compiler.types import numel
 from weft.frontend.numpy.common import (
     Array,
@@ -19,9 +18,10 @@ from weft.frontend.numpy.common import (
     root,
     ufunc,
 )
+from weft.frontend.numpy.factorizations import singular_values
 from weft.frontend.numpy.reductions import fold
-from weft.frontend.numpy.shapes import ravel
-from weft.frontend.problems import problem, shape_error
+from weft.frontend.numpy.shapes import moveaxis, ravel
+from weft.frontend.problems import shape_error
 from weft.frontend.table import implements
 from weft.frontend.tracer import Tracer
 
@@ -29,7 +29,7 @@ __all__: list[str] = []
 
 
 def _norm_of(x: Tracer, ord: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
-    if ord in (None, 2, "fro") and (ord != 2 or len(axes) == 1):
+    if ord in (None, 2, "fro", "f") and (ord != 2 or len(axes) == 1):
         size = ufunc("absolute", x) if x.element.is_complex else x
         if x.element.is_complex:
             b = build()
@@ -63,10 +63,10 @@ def _vector_norm(x: Tracer, ord: Any, axis: int, keepdims: Any) -> Any:
 
 
 def _matrix_norm(x: Tracer, ord: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
+    if ord in (2, -2, "nuc"):
+        return _of_singular_values(x, ord, axes, keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
-        raise problem(UnsupportedError, f"np.linalg.norm with ord={ord!r} of matrices needs "
-                      "singular values, which are not traced yet",
-                      repair="use ord='fro', 1, or np.inf")
+        raise ValueError("Invalid norm order for matrices.")
     size = ufunc("absolute", x).node
     row, column = axes
     inner, rest = (row, column) if ord in (1, -1) else (column, row)
@@ -74,6 +74,19 @@ def _matrix_norm(x: Tracer, ord: Any, axes: tuple[int, ...], keepdims: Any) -> A
     out = fold("reduce_max" if ord > 0 else "reduce_min", sums, rest, True).node
     if not keepdims:
         out = build().reshape(out, tuple(d for i, d in enumerate(out.shape) if i not in axes))
+    return result(out)
+
+
+def _of_singular_values(x: Tracer, ord: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
+    op = {2: "reduce_max", -2: "reduce_min", "nuc": "reduce_sum"}[ord]
+    s = singular_values(moveaxis(x, axes, (-2, -1)).node)
+    if op == "reduce_max" and s.shape[-1] == 0:
+        out = build().broadcast(build().scalar(0, s.dtype), s.shape[:-1], ())
+    else:
+        out = fold(op, s, -1).node
+    if keepdims:
+        out = build().reshape(out, tuple(1 if i in axes else d
+                                         for i, d in enumerate(x.node.shape)))
     return result(out)
 
 

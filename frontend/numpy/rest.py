@@ -2,6 +2,8 @@
 
 from weft.frontend.numpy import (
     einsum,
+    factorizations,
+    fft,
     info,
     joins,
     moves,
@@ -19,5 +21,6 @@ from weft.frontend.numpy import (
     writes,
 )
 
-__all__ = ["einsum", "info", "joins", "moves", "nans", "norms", "numeric", "padding", "picks",
-           "scans", "selection", "signals", "sorting", "ufunc_methods", "unsupported", "writes"]
+__all__ = ["einsum", "factorizations", "fft", "info", "joins", "moves", "nans", "norms",
+           "numeric", "padding", "picks", "scans", "selection", "signals", "sorting",
+           "ufunc_methods", "unsupported", "writes"]

@@ -42,7 +42,6 @@ _OTHERS = {
     np.savez_compressed: ("it writes files", "save the result of the compiled function"),
     np.savetxt: ("it writes files", "save the result of the compiled function"),
     np.real_if_close: ("its type depends on values", "use np.real"),
-    np.linalg.lstsq: ("the rank depends on values", "solve the normal equations outside"),
 }
 UNSUPPORTED.update({f: ("shape", repair) for f, repair in _SHAPES.items() if f not in FUNCTIONS})
 UNSUPPORTED.update({f: why for f, why in _OTHERS.items() if f not in FUNCTIONS})

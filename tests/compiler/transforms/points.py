@@ -58,7 +58,8 @@ def _of_eig(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
     (v,) = rest
     weights = np.array([1 / (1 + i) for i in range(v.shape[-1])]).astype(v.dtype.numpy)
     scaled = b.mul(v, b.broadcast(b.constant(weights), v.shape))
-    return [w, rules.turned(b, b.solve(rules.turned(b, v), rules.turned(b, scaled)))]
+    return [w, rules.turned(b, b.solve(rules.turned(b, v), rules.turned(b, scaled),
+                                       check=True))]
 
 
 def _of_svd(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
