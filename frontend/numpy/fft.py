@@ -41,15 +41,19 @@ def _transform(a: Array, kind: str, n: Any, axis: Any, norm: Any, out: Any = Non
     divides = (direct if kind in ("FFT", "RFFT") else swapped) != "backward"
     x = build().convert(_of_size(x, at, _taken(length, kind)),
                         _computed_in(x.dtype, kind, length, divides))
-    if divides and lift(a).element.name == "f16":           # NumPy's factor is a float16 then
-        factor = np.float16(1) / (np.sqrt(np.float16(length)) if direct == "ortho" else length)
-        plain = "backward" if kind in ("FFT", "RFFT") else "forward"
-        x = build().mul(x, build().scalar(np.float16(factor), x.dtype))
-        direct = plain
+    if divides and lift(a).element.name == "f16" and isinstance(length, int):
+        x = build().mul(x, build().scalar(_half_factor(length, direct), x.dtype))
+        direct = "backward" if kind in ("FFT", "RFFT") else "forward"
     node = build().fft(x, fft_type=kind, axis=at, length=length, norm=direct)
     real = common_type((lift(a).element.real, float))
     wanted = real if kind == "IRFFT" else common_type((real, complex))
     return into(out, as_array(build().convert(node, wanted)))
+
+
+def _half_factor(n: int, norm: str) -> np.float16:
+    """The factor for float16, which NumPy rounds to that type."""
+    size = np.float16(n)
+    return np.float16(1) / np.float16(np.sqrt(size) if norm == "ortho" else size)
 
 
 def _length(d: Dim, kind: str) -> Dim:
