@@ -233,9 +233,9 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
      "the shape of the result of numpy.intersect1d depends on values, which are not known while "
      "tracing\nHERE\n  repair:   use np.isin(x, y), which keeps the shape of x"),
     # ---- functions that are not there
-    (lambda x: np.fft.fft(x),
+    (lambda x: np.packbits(x > 0),
      (V,), TypeError,
-     "numpy.fft.fft cannot be traced yet\nHERE\n"
+     "numpy.packbits cannot be traced yet\nHERE\n"
      "  repair:   compute it outside the compiled function and pass the result in"),
     (lambda x: np.put(x, 0, 1),
      (V,), TypeError,
