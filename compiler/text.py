@@ -118,7 +118,8 @@ class _Raw:
 def _attrs(node: Node, indent: str, origins: bool, digest: bool) -> str:
     order = node.op.attrs if node.op is not None else ()
     names = [*order, *sorted(set(node.attrs) - set(order))]
-    present = [(k, node.attrs[k]) for k in names if node.attrs.get(k) is not None]
+    present = [(k, node.attrs[k]) for k in names if node.attrs.get(k) is not None
+               and not k.startswith("_")]      # what lives only while transforms run
     if any(_holds_graph(v) for _, v in present):
         return _nested(present, indent, origins, digest)
     return " {" + ", ".join([f"{k}={value_text(v, digest)}" for k, v in present]) + "}"

@@ -26,13 +26,22 @@ if TYPE_CHECKING:
     from weft.frontend.pytree import register_pytree
     from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
     from weft.frontend.transforms.batching import vmap
+    from weft.frontend.transforms.custom import (
+        checkpoint,
+        custom_jvp,
+        custom_vjp,
+        stop_gradient,
+    )
     from weft.frontend.transforms.derivatives import grad, jvp, linearize, value_and_grad, vjp
     from weft.frontend.transforms.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
 
 __all__ = [
     "__version__",
     "associative_scan",
+    "checkpoint",
     "cond",
+    "custom_jvp",
+    "custom_vjp",
     "errors",
     "explain",
     "fori_loop",
@@ -54,6 +63,7 @@ __all__ = [
     "register_pytree",
     "scan",
     "set_num_threads",
+    "stop_gradient",
     "switch",
     "value_and_grad",
     "vjp",
@@ -69,27 +79,18 @@ if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
         _os.path.join(_root, "compiler")):
     __path__.append(_root)
 
-_HOMES = {
-    **dict.fromkeys(("associative_scan", "cond", "fori_loop", "map", "scan", "switch",
-                     "while_loop"), "weft.frontend.control"),
-    "grad": "weft.frontend.transforms.derivatives",
-    "jvp": "weft.frontend.transforms.derivatives",
-    "linearize": "weft.frontend.transforms.derivatives",
-    "value_and_grad": "weft.frontend.transforms.derivatives",
-    "vjp": "weft.frontend.transforms.derivatives",
-    "hessian": "weft.frontend.transforms.jacobians",
-    "hvp": "weft.frontend.transforms.jacobians",
-    "jacfwd": "weft.frontend.transforms.jacobians",
-    "jacobian": "weft.frontend.transforms.jacobians",
-    "jacrev": "weft.frontend.transforms.jacobians",
-    "vmap": "weft.frontend.transforms.batching",
-    "explain": "weft.frontend.explain",
-    "get_num_threads": "weft.frontend.settings",
-    "jit": "weft.frontend.jit",
-    "list_devices": "weft.frontend.settings",
-    "register_pytree": "weft.frontend.pytree",
-    "set_num_threads": "weft.frontend.settings",
-}
+_HOMES = {name: module for module, names in {
+    "weft.frontend.control": (
+        "associative_scan", "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
+    "weft.frontend.explain": ("explain",),
+    "weft.frontend.jit": ("jit",),
+    "weft.frontend.pytree": ("register_pytree",),
+    "weft.frontend.settings": ("get_num_threads", "list_devices", "set_num_threads"),
+    "weft.frontend.transforms.batching": ("vmap",),
+    "weft.frontend.transforms.custom": ("checkpoint", "custom_jvp", "custom_vjp", "stop_gradient"),
+    "weft.frontend.transforms.derivatives": ("grad", "jvp", "linearize", "value_and_grad", "vjp"),
+    "weft.frontend.transforms.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev"),
+}.items() for name in names}
 _MODULES = ("errors", "nn", "numpy", "random")
 
 

@@ -1,6 +1,7 @@
 """All ops. Importing this package fills the table in `registry`."""
 
 from weft.compiler.ops import (
+    call,
     control,
     convolution,
     elementwise,
@@ -15,5 +16,22 @@ from weft.compiler.ops import (
 )
 from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, register
 
-__all__ = ["KINDS", "OPS", "Op", "control", "convolution", "elementwise", "fft", "get_op",
-           "indexing", "linalg", "random", "reductions", "register", "updates", "views", "windows"]
+__all__ = [
+    "KINDS",
+    "OPS",
+    "Op",
+    "call",
+    "control",
+    "convolution",
+    "elementwise",
+    "fft",
+    "get_op",
+    "indexing",
+    "linalg",
+    "random",
+    "reductions",
+    "register",
+    "updates",
+    "views",
+    "windows",
+]

@@ -178,6 +178,11 @@ _elementwise("frexp_mantissa", 1, "f", "m of x = m * 2**e, 0.5 <= |m| < 1",
 _elementwise("frexp_exponent", 1, "f", "e of x = m * 2**e, as i32", _int32,
              lambda xp, x: xp.frexp(x)[1], cost=4)
 
+_elementwise("stop_gradient", 1, "bifc", "x, but a constant to whoever differentiates",
+             ref=lambda xp, x: x.copy(), cost=0, partials=("0",))
+_elementwise("optimization_barrier", 1, "bifc", "x, and to passes something else than x",
+             ref=lambda xp, x: x.copy(), cost=0, partials=("1",))
+
 # ---- binary
 for _name, _letters, _ref, _cost, _doc, _partials in (
     ("add", "bifc", "add", 1, "x + y; or, for bool; integers wrap", ("1", "1")),

@@ -9,6 +9,7 @@ from weft.compiler.errors import WeftError
 from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.passes.base import History, Pass, Step
+from weft.compiler.passes.calls import InlineCalls
 from weft.compiler.passes.clean import EliminateCommon, EliminateDead
 from weft.compiler.passes.simplify import Canonicalize, Decompose, FoldConstants, MoveShapes
 from weft.compiler.target import Target
@@ -17,7 +18,8 @@ from weft.compiler.verify import verify
 __all__ = ["DEFAULT", "bisect", "pipeline_for", "run_pipeline"]
 
 DEFAULT: tuple[Pass, ...] = (
-    EliminateDead(),    # first: tracing leaves dead nodes, and no other pass should look at them
+    InlineCalls(),      # first: no other pass need know of them
+    EliminateDead(),    # before the rest: tracing leaves dead nodes that no pass should look at
     FoldConstants(),
     EliminateCommon(),  # before the rules: many ask whether two operands are one node
     Canonicalize(),

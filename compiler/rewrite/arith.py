@@ -240,6 +240,11 @@ def _complex_of_parts(n: Node, b: Rewriter) -> Node | None:
     return x.inputs[0] if same else None
 
 
+@rule(RULES, "stop_gradient(x) → x", "stop_gradient")
+def _stop_gradient(n: Node, b: Rewriter) -> Node | None:
+    return n.inputs[0]
+
+
 @rule(RULES, "conj(x) → x, for real x", "conj")
 def _conj_real(n: Node, b: Rewriter) -> Node | None:
     return n.inputs[0] if letter(n) == "f" else None

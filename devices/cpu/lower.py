@@ -242,6 +242,7 @@ REAL: dict[str, Lowering] = {
     "div": lambda e, a, b: a / b,
     "neg": lambda e, a: -a,
     "conj": lambda e, a: a,
+    "optimization_barrier": lambda e, a: a, "stop_gradient": lambda e, a: a,
     "not": lambda e, a: ~a,
     "and": lambda e, a, b: a & b,
     "or": lambda e, a, b: a | b,
@@ -264,7 +265,7 @@ REAL: dict[str, Lowering] = {
 _OWN_SHAPE = frozenset({"convert", "bitcast", "complex"})
 TABLE: frozenset[str] = frozenset({*REAL, *COMPLEX, *_OWN_SHAPE} - {"integer_pow"})
 _EXACT = frozenset({"select", "neg", "abs", "maximum", "minimum", "fmax", "fmin", "conj", "sign",
-                    "copysign", "frexp_exponent"})
+                    "copysign", "frexp_exponent", "optimization_barrier", "stop_gradient"})
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def apply(e: Emitter, op: str, dtype: DType, *args: Typed) -> Scalar:
         return _BITS_16[op](e, args)
     if op == "pow" and dtype.is_integer:
         return MATH["integer_pow"](e, *values)
-    if dtype.kind == "bool" and op in ("abs", "conj"):
+    if dtype.kind == "bool" and op in ("abs", "conj", "optimization_barrier", "stop_gradient"):
         return values[0]
     real: Val = REAL[op](e, *values)
     if dtype.is_float and dtype.itemsize == 2 and op not in _EXACT:

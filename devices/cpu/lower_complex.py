@@ -178,6 +178,7 @@ _PLAIN: dict[str, Callable[..., Any]] = {
     "add": lambda e, a, b: Cx(a.re + b.re, a.im + b.im),
     "sub": lambda e, a, b: Cx(a.re - b.re, a.im - b.im),
     "neg": lambda e, a: Cx(-a.re, -a.im),
+    "optimization_barrier": lambda e, a: a, "stop_gradient": lambda e, a: a,
     "conj": lambda e, a: Cx(a.re, -a.im),
     "real": lambda e, a: a.re,
     "imag": lambda e, a: a.im,

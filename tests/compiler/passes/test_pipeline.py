@@ -81,7 +81,7 @@ def test_history_tells_what_each_pass_did() -> None:
     assert [s.name for s in history if s.changed] == ["eliminate-dead", "canonicalize"]
     assert history.steps[0].before is graph and history.steps[-1].after is out
     assert history.seconds == sum(s.seconds for s in history) > 0
-    assert history.steps[0].diff() == """\
+    assert history.steps[1].diff() == """\
 --- before eliminate-dead
 +++ after eliminate-dead
 @@ -1,5 +1,4 @@
@@ -93,12 +93,12 @@ def test_history_tells_what_each_pass_did() -> None:
     assert history.diff().count("+++") == 2
     rows = str(history).splitlines()
     assert rows[0].split() == ["pass", "ms", "nodes"]
-    assert rows[1].endswith("4 → 3") and rows[2].endswith("unchanged")
+    assert rows[2].endswith("4 → 3") and rows[3].endswith("unchanged")
 
 
 def test_stop_after() -> None:
     out, history = run_pipeline(parse(TEXT), TARGET, stop_after="eliminate-common")
-    assert len(history) == 3
+    assert len(history) == 4
     assert [n.name for n in out.nodes if n.name] == ["a", "b"]
     with pytest.raises(WeftError) as caught:
         run_pipeline(parse(TEXT), TARGET, stop_after="cse")

@@ -29,6 +29,7 @@ DOMAINS = {
 NO_DERIVATIVE = {
     "bitcast": "bits are no numbers",
     "nextafter": "its derivative is that of rounding",
+    "stop_gradient": "that is what it is for",
     "spacing": "its derivative is zero, and finite differences see its steps",
 }
 # Operands for ops whose samples are all special values.

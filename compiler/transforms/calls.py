@@ -1,0 +1,186 @@
+"""How transforms see calls: by the derivative that the function brings, or through its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from weft.compiler.build import Builder
+from weft.compiler.errors import UnsupportedError
+from weft.compiler.ir import Graph, Node
+from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.ops.call import LINEAR_CALL
+from weft.compiler.transforms.batch import all_batched, batch, batch_size
+from weft.compiler.transforms.inline import inline, zeros
+from weft.compiler.transforms.jvp import instantiate, push_forward
+from weft.compiler.transforms.transpose import pull_back
+from weft.compiler.types import Dim, TensorType, TupleType, dtype_of
+
+__all__ = ["Rules", "call_batch", "call_jvp", "call_linearize", "call_samples", "call_transpose"]
+
+Closed: TypeAlias = tuple[Graph, tuple[Node, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """A function's own derivative: graphs, made when they are first asked for.
+
+    Each of the three gives a graph and the nodes from around it that are its last operands.
+    `jvp`: operands and tangents to results and tangents; `forward`: operands to results and
+    residuals; `backward`: residuals and cotangents to cotangents of the operands. Only the first
+    `explicit` operands of the call count, and only real and complex values have tangents.
+    """
+
+    name: str
+    explicit: int
+    jvp: Callable[[], Closed] | None = None
+    forward: Callable[[], Closed] | None = None
+    backward: Callable[[], Closed] | None = None
+
+    def batched(self, size: Dim) -> Rules:
+        """The same for operands that all have a new first axis."""
+        def along(make: Callable[[], Closed] | None) -> Callable[[], Closed] | None:
+            return None if make is None else lambda: _batched(make(), size)
+        return Rules(self.name, self.explicit, along(self.jvp), along(self.forward),
+                     along(self.backward))
+
+    def __repr__(self) -> str:
+        return f"<derivative of {self.name}>"
+
+
+def _batched(closed: Closed, size: Dim) -> Closed:
+    graph, captured = closed
+    flags = [True] * (len(graph.params) - len(captured)) + [False] * len(captured)
+    return batch(graph, flags, size, [True] * len(graph.results))[0], captured
+
+
+def call_jvp(b: Builder, node: Node, tangents: Sequence[Any]) -> list[Any]:
+    """By the function's own rule, or through its graph."""
+    graph, rules = node.attrs["graph"], node.attrs.get("_rules")
+    if rules is None:
+        return push_forward(b, graph, node.inputs, tangents)[1]
+    _check_explicit(node, tangents)
+    if rules.jvp is None:
+        raise UnsupportedError(
+            f"{rules.name} has a derivative by weft.custom_vjp, which is for reverse mode only",
+            origin=node.origin, expected="grad, vjp or jacrev",
+            repair="give its derivative with weft.custom_jvp, which serves both modes")
+    own, captured = rules.jvp()
+    n = rules.explicit
+    outs = inline(b, own, [*node.inputs[:n], *_given(b, node.inputs[:n], tangents), *captured])
+    rest = iter(outs[len(graph.results):])
+    return [next(rest) if r.dtype.is_inexact else None for r in graph.results]
+
+
+def _given(b: Builder, operands: Sequence[Node], tangents: Sequence[Any]) -> list[Node]:
+    """Tangents for all operands that can have one, in order."""
+    return [instantiate(b, x, t) for x, t in zip(operands, tangents) if x.dtype.is_inexact]
+
+
+def _check_explicit(node: Node, tangents: Sequence[Any]) -> None:
+    """Values that the function closes over have no place in its own rule."""
+    rules = node.attrs["_rules"]
+    if any(t is not None for t in tangents[rules.explicit:]):
+        raise UnsupportedError(
+            f"{rules.name} has a derivative of its own and closes over a value that is "
+            "differentiated by", origin=node.origin, expected="a function of its arguments alone",
+            repair="pass the value as an argument")
+
+
+def call_linearize(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[Any]
+               ) -> tuple[Node, list[Any]]:
+    """The call and its tangents, apart: see `Op` in `weft.compiler.ops.registry`."""
+    attrs = node.attrs
+    rules = attrs.get("_rules")
+    if attrs.get("recompute"):
+        made, n = b.add("call", *inputs, **attrs), len(inputs)
+        residuals, graphs = list(inputs), _recomputing(attrs["graph"])
+    elif rules is None or rules.forward is None:
+        made = b.add("call", *inputs, **attrs)
+        return made, _linear_jvp(b, made, tangents)
+    else:
+        n = rules.explicit
+        made, residuals, graphs = _forward(b, node, inputs, tangents)
+    moving = [r.tensor for r in attrs["graph"].results if r.dtype.is_inexact]
+    operands = (*residuals, *_given(b, inputs[:n], tangents))
+    linear = b.insert(Node(
+        LINEAR_CALL, operands, {**graphs, "residuals": len(residuals), "types": tuple(moving)},
+        TupleType(tuple(moving)), b.origin))
+    parts = iter(range(len(moving)))
+    return made, [b.get(linear, index=next(parts)) if r.dtype.is_inexact else None
+                  for r in attrs["graph"].results]
+
+
+def _linear_jvp(b: Builder, node: Node, tangents: Sequence[Any]) -> list[Any]:
+    """The same as `_jvp`, with nodes that are linear in the tangents and compute nothing else."""
+    if node.attrs.get("_rules") is not None:
+        return call_jvp(b, node, tangents)
+    return push_forward(b, node.attrs["graph"], node.inputs, tangents, linearize=True)[1]
+
+
+def _forward(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[Any]
+             ) -> tuple[Node, list[Node], dict[str, Any]]:
+    """The forward rule in the place of the call, and its residuals for the backward rule."""
+    _check_explicit(node, tangents)
+    rules = node.attrs["_rules"]
+    ahead, captured = rules.forward()
+    back, more = rules.backward()
+    made = b.add("call", *inputs[:rules.explicit], *captured, graph=ahead)
+    first = len(node.attrs["graph"].results)
+    residuals = [b.get(made, index=i) for i in range(first, len(ahead.results))]
+    # what the backward rule closes over comes after the cotangents there, and before them here
+    count = len(residuals)
+    cts = len(back.params) - count - len(more)
+    order = [*back.params[:count], *back.params[count + cts:], *back.params[count:count + cts]]
+    turned = Graph(back.name, order, back.nodes, back.results)
+    return made, [*residuals, *more], {"backward": turned}
+
+
+def _recomputing(graph: Graph) -> dict[str, Any]:
+    """The derivative of a checkpointed graph, from its inputs alone."""
+    active = [p.dtype.is_inexact for p in graph.params]
+
+    b = Builder(graph.name)
+    params = [b.param(p.name, p.type) for p in graph.params]
+    cts = [b.param(f"ct.{i}", r.type) for i, r in enumerate(graph.results) if r.dtype.is_inexact]
+    again = [b.optimization_barrier(p) for p in params]       # what was computed is not kept
+    given = iter(cts)
+    _, found = pull_back(b, graph, again, active, [next(given) if r.dtype.is_inexact else None
+                                                   for r in graph.results])
+    backward = b.graph([instantiate(b, p, c) for p, c, a in zip(params, found, active) if a])
+
+    b = Builder(graph.name)
+    params = [b.param(p.name, p.type) for p in graph.params]
+    dots = [b.param(f"{p.name}.dot", p.type) if a else None for p, a in zip(params, active)]
+    outs, out_dots = push_forward(b, graph, params, dots)
+    forward = b.graph([instantiate(b, o, t) for o, t in zip(outs, out_dots) if o.dtype.is_inexact])
+    return {"backward": backward, "graph": forward}
+
+
+def call_batch(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]) -> Node:
+    """With all operands batched, so that the rules see the same ones as the graph."""
+    size, attrs = batch_size(inputs, batched), dict(node.attrs)
+    graph, rules = attrs["graph"], attrs.get("_rules")
+    attrs["graph"], _ = batch(graph, [True] * len(graph.params), size, [True] * len(graph.results))
+    if rules is not None:
+        attrs["_rules"] = rules.batched(size)
+    return b.add("call", *all_batched(b, inputs, batched), **attrs)
+
+
+def call_samples() -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Inputs for the tests of the op."""
+    b = Builder("product")
+    x, y = (b.param(n, TensorType((3,), dtype_of("f64"))) for n in "xy")
+    graph = b.graph([b.mul(x, y), b.sin(x)])
+    arrays = np.array([1.0, -0.5, 2.0]), np.array([0.5, 3.0, -1.0])
+    return [(arrays, {"graph": graph}), (arrays, {"graph": graph, "recompute": True})]
+
+
+def call_transpose(b: Builder, node: Node, cotangents: list[Any], wanted: Set[int]) -> list[Any]:
+    """Through the backward rule."""
+    n = node.attrs["residuals"]
+    cts = [zeros(b, t) if c is None else c for t, c in zip(node.attrs["types"], cotangents)]
+    grads = inline(b, node.attrs["backward"], [*node.inputs[:n], *cts])
+    return [None] * n + [g if k in wanted else None for k, g in enumerate(grads, n)]
