@@ -103,7 +103,7 @@ def test_stop_after() -> None:
     with pytest.raises(WeftError) as caught:
         run_pipeline(parse(TEXT), TARGET, stop_after="cse")
     assert str(caught.value) == (
-        "there is no pass named 'cse'\n  expected: one of eliminate-dead, fold-constants, "
+        "there is no pass named 'cse'\n  expected: one of inline-calls, eliminate-dead, fold-constants, "
         "eliminate-common, canonicalize, decompose, move-shapes")
 
 

@@ -107,6 +107,7 @@ CASES: dict[str, list[tuple[str, Make]]] = {
                         ("f", lambda b, x, y, d: b.imag(b.add("complex", x, y)))],
     "imag_conj": [("c", _un("imag", "conj"))],
     "complex_of_parts": [("c", lambda b, x, y, d: b.add("complex", b.real(x), b.imag(x)))],
+    "stop_gradient": [("bifc", lambda b, x, y, d: b.stop_gradient(x))],
     "conj_real": [("f", _un("conj"))],
     "real_of_converted": [("f", lambda b, x, y, d: b.real(b.convert(x, "c128")))],
     "add_neg": [("ifc", lambda b, x, y, d: b.add("add", x, b.neg(y))),
