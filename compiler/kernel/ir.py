@@ -157,7 +157,9 @@ class Kernel:
 
     `buffers` maps the names used in loads and stores to types, in the order in which the kernel
     takes them; `scratch` are row-sized buffers of its own. `outputs` are the buffers written: all
-    of their elements, but for an output that it `updates`, which has contents before.
+    of their elements, but for an output that it `updates`, which has contents before. With
+    `shares`, an output may lie where an input does; each of its elements is read in the turn that
+    writes it.
     """
 
     axes: tuple[Axis, ...]
@@ -166,6 +168,7 @@ class Kernel:
     outputs: tuple[str, ...]
     scratch: tuple[tuple[str, TensorType], ...] = ()
     updates: str = ""
+    shares: bool = False
 
     @cached_property
     def types(self) -> dict[str, TensorType]:
@@ -338,7 +341,8 @@ class Program:
 def _kernel_lines(k: Kernel, name: str) -> Iterator[str]:
     buffers = ", ".join(f"{n}: {t}" for n, t in k.buffers)
     verb = "updates" if k.updates else "->"
-    yield f"kernel {name}({buffers}) {verb} {', '.join(k.outputs)} {{"
+    place = " in place" if k.shares else ""
+    yield f"kernel {name}({buffers}) {verb} {', '.join(k.outputs)}{place} {{"
     for n, t in k.scratch:
         yield f"  scratch {n}: {t}"
     pad = "  "

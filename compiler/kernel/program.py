@@ -8,6 +8,7 @@ from itertools import count
 from weft.compiler.ir import Graph, Node, is_scalar_constant, nested_graphs
 from weft.compiler.kernel.cluster import Cluster, outer_inputs
 from weft.compiler.kernel.construct import construct
+from weft.compiler.kernel.donate import reuse_donated
 from weft.compiler.kernel.expr import Exprs
 from weft.compiler.kernel.fusion import cluster_graph
 from weft.compiler.kernel.in_place import copy_step, place_updates
@@ -27,7 +28,8 @@ def build_program(graph: Graph, target: Target, donated: Collection[Node] = ()) 
     """The program that computes a graph on a target.
 
     `donated` are parameters that the program may overwrite: an update of one that is not needed
-    any more is done in place, and a result of the program may then be the parameter's buffer.
+    any more is done in place, results take their memory, and a result of the program may then be
+    the parameter's buffer.
     """
     return _build(graph, target, graph.symbols, donated=frozenset(donated))
 
@@ -53,8 +55,9 @@ def _build(graph: Graph, target: Target, symbols: tuple[str, ...], prefix: str =
                       0, symbols)
     updates = {k.update.name: names.source(k.update.inputs[0])
                for k in clusters if k.update is not None}
-    program = place_updates(program, updates, frozenset(p.name for p in donated))
-    return plan_memory(program)
+    names_donated = [p.name for p in donated]
+    program = place_updates(program, updates, frozenset(names_donated))
+    return plan_memory(reuse_donated(program, names_donated))
 
 
 class _Names:

@@ -230,7 +230,7 @@ def _sweep_block(kernel: Kernel, lanes: int) -> int:
 def _streams(kernel: Kernel, lanes: int, target: Target) -> bool:
     """Whether results are too large for any cache to keep, and lie so that they can be streamed."""
     if kernel.symbols or any(s.axes or s.checks for s in kernel.stages) or not kernel.axes \
-            or kernel.updates:
+            or kernel.updates or kernel.shares:
         return False
     v = kernel.axes[-1]
     for s in kernel.stages:

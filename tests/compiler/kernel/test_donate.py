@@ -1,0 +1,62 @@
+"""Donated arguments: which results are written over them, and which must not be."""
+
+from __future__ import annotations
+
+import numpy as np
+from kernel_graphs import TARGET, build, kernels
+
+from weft.compiler.kernel.interp import run_program
+from weft.compiler.kernel.ir import Program
+from weft.compiler.kernel.program import build_program
+
+
+def donated(make, count: int = 1) -> Program:
+    graph = build(make)
+    return build_program(graph, TARGET, donated=graph.params[:count])
+
+
+def test_an_elementwise_result_is_written_over_its_argument():
+    program = donated(lambda b: b.plus(b.x("w", 6, 5), b.tanh(b.x("g", 6, 5))))
+    assert program.results == ("w",) and kernels(program) == 1
+    assert "in place" in program.steps[0].kernel.text()
+    assert program.steps[0].notes == ("%w is overwritten: it is donated",)
+    w, g = np.ones((6, 5), np.float32), np.zeros((6, 5), np.float32)
+    (out,) = run_program(program, [w, g])
+    assert out is w and w.sum() == 30
+
+
+def test_each_result_takes_the_argument_that_it_is_computed_of():
+    def make(b):
+        w, m, g = b.x("w", 6, 5), b.x("m", 6, 5), b.x("g", 6, 5)
+        moment = b.plus(m, g)
+        return [moment, b.plus(w, moment)]
+    assert donated(make, 2).results == ("m", "w")
+
+
+def test_not_where_other_elements_are_read():
+    def make(b):
+        x = b.x("x", 5, 5)
+        return b.plus(x, b.transpose(x, perm=(1, 0)))
+    assert donated(make).results != ("x",)
+
+
+def test_not_where_it_is_read_afterwards():
+    def make(b):
+        x = b.x("x", 6, 6)
+        first = b.tanh(x)
+        return [first, b.dot_general(first, x, contract=((1,), (0,)), batch=((), ()))]
+    assert donated(make).results[0] != "x"
+
+
+def test_not_of_another_type():
+    assert donated(lambda b: b.reduce_sum(b.x("x", 6, 5), axes=(1,))).results != ("x",)
+
+
+def test_a_product_is_not_stored_over_what_is_added_to_it():
+    """Matrix products store partial sums."""
+    def make(b):
+        w, x, y = b.x("w", 6, 6), b.x("x", 6, 6), b.x("y", 6, 6)
+        return b.plus(w, b.dot_general(x, y, contract=((1,), (0,)), batch=((), ())))
+    program = donated(make)
+    reads = [s for s in program.steps if "w" in s.buffers]
+    assert all(s.kernel.reduces == () or program.results != ("w",) for s in reads)
