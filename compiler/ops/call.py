@@ -37,8 +37,8 @@ def _rule(name: str) -> Callable[..., Any]:
 
 
 register(Op("call", "control", None, "the results of a graph, which may bring a derivative of its "
-            "own; with `recompute`, reverse mode keeps only the operands", _call, _call_ref,
-            attrs=("graph", "recompute"), cost=0, jvp=_rule("call_jvp"),
+            "own; with `recompute`, a policy, reverse mode keeps little", _call, _call_ref,
+            attrs=("graph", "recompute", "budget"), cost=0, jvp=_rule("call_jvp"),
             linearize=_rule("call_linearize"), batch=_rule("call_batch"),
             samples=_rule("call_samples")))
 

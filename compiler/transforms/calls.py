@@ -12,9 +12,11 @@ from weft.compiler.errors import UnsupportedError
 from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.call import LINEAR_CALL
+from weft.compiler.rewrite.driver import live, rebuild
 from weft.compiler.transforms.batch import all_batched, batch, batch_size
 from weft.compiler.transforms.inline import inline, zeros
 from weft.compiler.transforms.jvp import instantiate, push_forward
+from weft.compiler.transforms.remat import kept_values
 from weft.compiler.transforms.transpose import pull_back
 from weft.compiler.types import Dim, TensorType, TupleType, dtype_of
 
@@ -95,8 +97,8 @@ def call_linearize(b: Builder, node: Node, inputs: Sequence[Node], tangents: Seq
     attrs = node.attrs
     rules = attrs.get("_rules")
     if attrs.get("recompute"):
-        made, n = b.add("call", *inputs, **attrs), len(inputs)
-        residuals, graphs = list(inputs), _recomputing(attrs["graph"])
+        n = len(inputs)
+        made, residuals, graphs = _checkpointed(b, node, inputs)
     elif rules is None or rules.forward is None:
         made = b.add("call", *inputs, **attrs)
         return made, _linear_jvp(b, made, tangents)
@@ -138,25 +140,52 @@ def _forward(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[
     return made, [*residuals, *more], {"backward": turned}
 
 
-def _recomputing(graph: Graph) -> dict[str, Any]:
-    """The derivative of a checkpointed graph, from its inputs alone."""
-    active = [p.dtype.is_inexact for p in graph.params]
+def _checkpointed(b: Builder, node: Node, inputs: Sequence[Node]
+                  ) -> tuple[Node, list[Node], dict[str, Any]]:
+    """The call with what is kept as further results, and its derivative, which needs only those."""
+    attrs, graph = node.attrs, node.attrs["graph"]
+    kept, backward = _recomputing(graph, attrs["recompute"], attrs.get("budget"))
+    whole = Graph(graph.name, graph.params, graph.nodes, [*graph.results, *kept])
+    made = b.add("call", *inputs, **{**attrs, "graph": whole})
+    count = len(graph.results)
+    residuals = [*inputs, *[b.get(made, index=count + i) for i in range(len(kept))]]
+    return made, residuals, {"backward": backward, "graph": _tangents(graph, kept)}
 
+
+def _recomputing(graph: Graph, policy: str, budget: int | None) -> tuple[list[Node], Graph]:
+    """Nodes to keep, and the graph from operands, kept values and cotangents to cotangents.
+
+    It begins behind barriers, so that what it computes again is not taken to be known already.
+    """
+    active = [p.dtype.is_inexact for p in graph.params]
     b = Builder(graph.name)
     params = [b.param(p.name, p.type) for p in graph.params]
     cts = [b.param(f"ct.{i}", r.type) for i, r in enumerate(graph.results) if r.dtype.is_inexact]
-    again = [b.optimization_barrier(p) for p in params]       # what was computed is not kept
-    given = iter(cts)
-    _, found = pull_back(b, graph, again, active, [next(given) if r.dtype.is_inexact else None
-                                                   for r in graph.results])
-    backward = b.graph([instantiate(b, p, c) for p, c, a in zip(params, found, active) if a])
+    given, trail = iter(cts), dict[Node, Node]()
+    _, found = pull_back(b, graph, [b.optimization_barrier(p) for p in params], active,
+                         [next(given) if r.dtype.is_inexact else None for r in graph.results],
+                         trail)
+    results = [instantiate(b, p, c) for p, c, a in zip(params, found, active) if a]
+    copies = {trail[n]: n for n in graph.nodes}
+    read = {copies[i] for n in live(b.nodes, results) if n not in copies
+            for i in n.inputs if i in copies} | {copies[r] for r in results if r in copies}
+    kept = kept_values(graph, read, policy, budget)
+    values = {trail[k]: b.param(f"kept.{i}", k.type) for i, k in enumerate(kept)}
+    again = {copy: b.optimization_barrier(p) for copy, p in values.items()}
+    inner = rebuild(b.graph(results), again)
+    order = [*params, *values.values(), *cts]
+    return kept, Graph(graph.name, order, inner.nodes, inner.results)
 
+
+def _tangents(graph: Graph, kept: Sequence[Node]) -> Graph:
+    """The graph from operands, values that were kept (not used here) and tangents to tangents."""
     b = Builder(graph.name)
     params = [b.param(p.name, p.type) for p in graph.params]
-    dots = [b.param(f"{p.name}.dot", p.type) if a else None for p, a in zip(params, active)]
-    outs, out_dots = push_forward(b, graph, params, dots)
-    forward = b.graph([instantiate(b, o, t) for o, t in zip(outs, out_dots) if o.dtype.is_inexact])
-    return {"backward": backward, "graph": forward}
+    for i, k in enumerate(kept):
+        b.param(f"kept.{i}", k.type)
+    dots = [b.param(f"{p.name}.dot", p.type) if p.dtype.is_inexact else None for p in params]
+    outs, tangents = push_forward(b, graph, params, dots)
+    return b.graph([instantiate(b, o, t) for o, t in zip(outs, tangents) if o.dtype.is_inexact])
 
 
 def call_batch(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]) -> Node:
@@ -175,7 +204,8 @@ def call_samples() -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     x, y = (b.param(n, TensorType((3,), dtype_of("f64"))) for n in "xy")
     graph = b.graph([b.mul(x, y), b.sin(x)])
     arrays = np.array([1.0, -0.5, 2.0]), np.array([0.5, 3.0, -1.0])
-    return [(arrays, {"graph": graph}), (arrays, {"graph": graph, "recompute": True})]
+    return [(arrays, {"graph": graph}), (arrays, {"graph": graph, "recompute": "nothing"}),
+            (arrays, {"graph": graph, "recompute": "cheap"})]
 
 
 def call_transpose(b: Builder, node: Node, cotangents: list[Any], wanted: Set[int]) -> list[Any]:

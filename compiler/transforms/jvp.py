@@ -45,8 +45,9 @@ def instantiate(b: Builder, node: Node, t: Node | None) -> Node:
 
 
 def push_forward(b: Builder, graph: Graph, inputs: Sequence[Node], tangents: Sequence[Tangent],
-                 linearize: bool = False) -> tuple[list[Node], list[Tangent]]:
-    """The graph's results and their tangents, built in `b`.
+                 linearize: bool = False, trail: dict[Node, Node] | None = None
+                 ) -> tuple[list[Node], list[Tangent]]:
+    """The graph's results and their tangents, built in `b`; `trail` gets each node's copy there.
 
     With `linearize`, no node computes both: tangents depend linearly on the given ones through
     nodes that compute nothing else, so that `transpose` can turn them round.
@@ -69,6 +70,8 @@ def push_forward(b: Builder, graph: Graph, inputs: Sequence[Node], tangents: Seq
         if t is not None:
             dots[node] = t
     b.origin = kept
+    if trail is not None:
+        trail.update(now)
     return [now[r] for r in graph.results], [dots.get(r) for r in graph.results]
 
 

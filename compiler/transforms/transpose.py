@@ -46,13 +46,14 @@ def vjp(graph: Graph, active: Sequence[bool]) -> Graph:
 
 
 def pull_back(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequence[bool],
-              cotangents: Sequence[Cotangent] | None = None
-              ) -> tuple[list[Node], list[Cotangent]]:
+              cotangents: Sequence[Cotangent] | None = None,
+              trail: dict[Node, Node] | None = None) -> tuple[list[Node], list[Cotangent]]:
     """The graph's results, and the cotangents of its active parameters, built in `b`.
 
-    `cotangents` are those of the results, None for zeros; without them, ones are taken.
+    `cotangents` are those of the results, None for zeros; without them, ones are taken. `trail`
+    gets the copy in `b` of each node of the graph.
     """
-    results, dots, linear = _linearized(b, graph, inputs, active)
+    results, dots, linear = _linearized(b, graph, inputs, active, trail)
     if cotangents is None:
         cotangents = [None if t is None else b.broadcast(b.scalar(1, r.dtype), r.shape, ())
                       for r, t in zip(results, dots)]
@@ -75,13 +76,14 @@ class _Linear:
         return [None if s is None else next(found) for s in self.sources]
 
 
-def _linearized(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequence[bool]
+def _linearized(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequence[bool],
+                trail: dict[Node, Node] | None = None
                 ) -> tuple[list[Node], list[Cotangent], _Linear]:
     """Results in `b`, their tangents, and the linear nodes, which are taken out of `b` again."""
     sources = [Node(None, (), {}, p.type, None, f"{p.name}.dot") if a else None
                for p, a in zip(graph.params, active)]
     start = len(b.nodes)
-    results, dots = push_forward(b, graph, inputs, sources, linearize=True)
+    results, dots = push_forward(b, graph, inputs, sources, linearize=True, trail=trail)
     return results, dots, _Linear(_taken(b, start, sources), sources)
 
 

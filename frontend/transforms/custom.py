@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
@@ -11,6 +12,7 @@ from weft.compiler.errors import DTypeError, ShapeError, UnsupportedError, calle
 from weft.compiler.ir import Graph, Node
 from weft.compiler.transforms import zeros
 from weft.compiler.transforms.calls import Rules
+from weft.compiler.transforms.remat import check_policy
 from weft.compiler.types import TensorType
 from weft.frontend.jit import Jit, jit
 from weft.frontend.numpy.common import the_trace
@@ -42,23 +44,52 @@ def stop_gradient(x: Any) -> Any:
                                  else leaf.node, leaf.kind) for leaf in leaves])
 
 
-def checkpoint(fn: Function) -> Transformed:
-    """The function, of which reverse mode keeps only the arguments and computes the rest again.
+def checkpoint(fn: Function, *, policy: str = "nothing", memory_budget: int | str | None = None
+               ) -> Transformed:
+    """The function, of which reverse mode keeps little and computes the rest again.
 
     Takes less memory and more time in gradients; values and derivatives stay the same.
+
+    Args:
+        fn: a function of arrays, numbers and containers of them.
+        policy: what is kept beside the arguments. ``"nothing"``; ``"products"``: the results of
+            matrix products and factorizations; ``"cheap"``: as few bytes as suffice if no product,
+            reduction or loop is computed twice, by a minimum cut.
+        memory_budget: bytes that may be kept, as a number or like ``"2GB"``; implies ``"cheap"``,
+            and repeats products and reductions too where that is needed to keep within it.
 
     >>> import numpy as np, weft
     >>> block = weft.checkpoint(lambda x: np.sin(np.sin(x)))
     >>> weft.grad(lambda x: block(x).sum())(np.zeros(2))
     array([1., 1.])
     """
+    budget = None if memory_budget is None else _bytes(memory_budget)
+    policy = policy if budget is None else "cheap"
+    check_policy(policy)
+
     def apply(fn: Function, /, *args: Any, **kwargs: Any) -> Any:
         inputs = inputs_of(fn, "checkpoint", (), args, kwargs)
         sub = inputs.trace()
         operands = [*(leaf.node for leaf in inputs.leaves), *sub.captured]
-        return _called(sub, operands, recompute=True)
+        return _called(sub, operands, recompute=policy, budget=budget)
 
-    return transformed(fn, "checkpoint", (), apply)
+    return transformed(fn, "checkpoint", (policy, budget), apply)
+
+
+_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def _bytes(amount: int | str) -> int:
+    """A number of bytes, or ``"1.5 GB"``."""
+    if isinstance(amount, int):
+        return amount
+    match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", amount)
+    if match is None or match[2] not in _UNITS:
+        raise UnsupportedError(f"weft.checkpoint: memory_budget is {amount!r}",
+                               expected='a number of bytes, or a text like "2GB" or "512 MiB"',
+                               origin=caller_origin())
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _called(sub: Subtrace, operands: Sequence[Node], **attrs: Any) -> Any:

@@ -103,8 +103,8 @@ def test_stop_after() -> None:
     with pytest.raises(WeftError) as caught:
         run_pipeline(parse(TEXT), TARGET, stop_after="cse")
     assert str(caught.value) == (
-        "there is no pass named 'cse'\n  expected: one of inline-calls, eliminate-dead, fold-constants, "
-        "eliminate-common, canonicalize, decompose, move-shapes")
+        "there is no pass named 'cse'\n  expected: one of inline-calls, eliminate-dead, "
+        "fold-constants, eliminate-common, canonicalize, decompose, move-shapes")
 
 
 def test_the_pass_that_breaks_the_graph_is_named() -> None:
