@@ -22,13 +22,14 @@ def reuse_donated(program: Program, donated: Collection[str]) -> Program:
     taken = set(program.results)
     same: dict[str, str] = {}
     for i, step in enumerate(program.steps):
-        for name in _written(step):
+        sources = {name: _sources(step, name) for name in _written(step)}
+        for name in sorted(sources, key=lambda n: len(sources[n])):
             if program.by_name[name].kind != "result" or name in same:
                 continue
             fits = [p for p in donated if p not in taken and _fits(program, i, name, p)]
             if fits:
-                # rather the one that the step reads: it is in the cache, and was meant most likely
-                best = next((p for p in fits if p in step.buffers), fits[0])
+                # rather one that it is computed of, which was meant most likely
+                best = next((p for p in fits if p in sources[name]), fits[0])
                 same[name] = best
                 taken.add(best)
     if not same:
@@ -43,6 +44,16 @@ def _written(step: Step) -> list[str]:
     """The program's buffers that a step writes."""
     inner = set(step.kernel.outputs)
     return [bound for bound, (n, _) in zip(step.buffers, step.kernel.buffers) if n in inner]
+
+
+def _sources(step: Step, name: str) -> set[str]:
+    """The program's buffers that what a step writes to one of them is computed of."""
+    k = step.kernel
+    bound = {n: b for b, (n, _) in zip(step.buffers, k.buffers)}
+    if not isinstance(k, Kernel):
+        return set(step.buffers) - {name}
+    values = [w.value for s in k.stages for w in s.stores if bound.get(w.buffer) == name]
+    return {bound[e.what] for e in walk(*values) if e.kind == "load" and e.what in bound}
 
 
 def _fits(program: Program, at: int, result: str, param: str) -> bool:
