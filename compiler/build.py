@@ -44,6 +44,7 @@ class Builder:
     def param(self, name: str, type: Type) -> Node:
         """A new parameter."""
         node = Node(None, (), {}, type, None, self.unique(name))
+        self.reserve((node.name,))      # it may be named like a node, after a node outside
         self.params.append(node)
         return node
 

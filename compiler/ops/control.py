@@ -7,6 +7,7 @@ arrays, with the types of its results as `result_types` (see `weft.devices.refer
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,14 +190,30 @@ def _scan_samples() -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
             for n, r in ((4, False), (5, True), (1, False), (0, False))]
 
 
+# ---- transforms: of the graphs, and hence in `weft.compiler.transforms`, which imports ops
+
+def _rule(module: str, name: str) -> Any:
+    def rule(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"weft.compiler.transforms.{module}"), name)(*args)
+    return rule
+
+
+_CASE = {name: _rule("control", f"case_{name}")
+         for name in ("jointly", "linearize", "transpose", "batch")}
+_SCAN = {name: _rule("control", f"scan_{name}")
+         for name in ("jointly", "linearize", "transpose", "batch")}
+_WHILE = {name: _rule("loops", f"while_{name}")
+          for name in ("jointly", "jvp", "transpose", "batch")}
+
 register(Op("case", "control", None, "the results of the branch that the first operand, an index, "
             "picks; of the last branch where it is out of range", _case, _case_ref,
-            attrs=("branches",), cost=0, samples=_case_samples))
+            attrs=("branches",), cost=0, samples=_case_samples, **_CASE))
 register(Op("while", "control", None, "the carries after the body has replaced them as long as the "
             "condition holds; both take the carries and the constants behind them", _while,
-            _while_ref, attrs=("cond", "body", "carries"), cost=0, samples=_while_samples))
+            _while_ref, attrs=("cond", "body", "carries"), cost=0, samples=_while_samples,
+            **_WHILE))
 register(Op("scan", "control", None, "a body run for each element of the first axis of its arrays: "
             "the carries after the last turn, and the other results of all turns, stacked; "
             "operands are constants, carries, arrays", _scan, _scan_ref,
             attrs=("body", "consts", "carries", "length", "reverse"), cost=0,
-            samples=_scan_samples))
+            samples=_scan_samples, **_SCAN))

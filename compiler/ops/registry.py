@@ -65,10 +65,13 @@ class Op:
     - `transpose(b, node, cotangent, wanted)`: for linear ops, the cotangents of the operands in
       `wanted` (a set of positions), as a list with None for the others and for zeros. For a node of
       several results the cotangent is a list.
-    - `linearize(b, node, inputs, tangents)`: for ops that hold graphs, the node on these inputs and
-      its tangent, computed apart: the tangent by nodes that are linear in the tangents given.
+    - `jointly(b, node, inputs, tangents)`: for ops that hold graphs, lists of the results on these
+      inputs and of their tangents, computed together.
+    - `linearize(b, node, inputs, tangents)`: the same, computed apart: the tangents by nodes that
+      are linear in the tangents given. The results may be a node, too.
     - `batch(b, node, inputs, batched)`: the op on `inputs`, of which those where `batched` is true
-      have a new first axis, all of one size; the result has it too (every element of a tuple).
+      have a new first axis, all of one size; the result has it too (every element of a tuple). An
+      op that holds graphs gives a list of its results, each with whether it has the axis.
     """
 
     name: str
@@ -86,10 +89,10 @@ class Op:
     partials: tuple[str, ...] | None = None
     linear: str = ""
     jvp: Callable[[Builder, Node, Sequence[Any]], Any] | None = None
-    linearize: Callable[[Builder, Node, Sequence[Node], Sequence[Any]], tuple[Node, Any]] \
-        | None = None
+    jointly: Callable[[Builder, Node, Sequence[Node], Any], tuple[Any, Any]] | None = None
+    linearize: Callable[[Builder, Node, Sequence[Node], Any], tuple[Any, Any]] | None = None
     transpose: Callable[[Builder, Node, Any, Set[int]], list[Any]] | None = None
-    batch: Callable[[Builder, Node, Sequence[Node], Sequence[bool]], Node] | None = None
+    batch: Callable[[Builder, Node, Sequence[Node], Sequence[bool]], Any] | None = None
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

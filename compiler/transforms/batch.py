@@ -43,12 +43,15 @@ def _with_lead(param: Node, size: Dim) -> TensorType:
 def batch_into(b: Builder, graph: Graph, inputs: Sequence[Node], batched: Sequence[bool]
                ) -> tuple[list[Node], list[bool]]:
     """The results of the mapped graph, built in `b`, and which of them are batched."""
-    now = dict(zip(graph.params, inputs))
-    flags = dict(zip(graph.params, batched))
+    now: dict[Node, Any] = dict(zip(graph.params, inputs))
+    flags: dict[Node, bool] = dict(zip(graph.params, batched))
     kept = b.origin
     for node in graph.nodes:
         new = [now[i] for i in node.inputs]
         which = [flags[i] for i in node.inputs]
+        if node.opname == "get" and isinstance(new[0], list):
+            now[node], flags[node] = new[0][node.attrs["index"]]
+            continue
         b.origin = node.origin or kept
         flags[node] = any(which)
         now[node] = batched_node(b, node, new, which) if flags[node] else copy_node(b, node, new)

@@ -52,18 +52,24 @@ def push_forward(b: Builder, graph: Graph, inputs: Sequence[Node], tangents: Seq
     With `linearize`, no node computes both: tangents depend linearly on the given ones through
     nodes that compute nothing else, so that `transpose` can turn them round.
     """
-    now = dict(zip(graph.params, inputs))
-    dots = {p: t for p, t in zip(graph.params, tangents) if t is not None}
+    now: dict[Node, Any] = dict(zip(graph.params, inputs))
+    dots: dict[Node, Tangent] = {p: t for p, t in zip(graph.params, tangents) if t is not None}
     kept = b.origin
     for node in graph.nodes:
         new_inputs = [now[i] for i in node.inputs]
         ts = [dots.get(i) for i in node.inputs]
+        if node.opname == "get" and isinstance(new_inputs[0], list):
+            now[node] = new_inputs[0][node.attrs["index"]]
+            dots[node] = ts[0][node.attrs["index"]]
+            continue
         if all(t is None for t in ts):
             now[node] = copy_node(b, node, new_inputs)
             continue
         b.origin = node.origin or kept
-        if linearize and node.op is not None and node.op.linearize is not None:
-            now[node], t = node.op.linearize(b, node, new_inputs, ts)
+        apart = node.op.linearize if linearize and node.op is not None else None
+        together = node.op.jointly if not linearize and node.op is not None else None
+        if apart is not None or together is not None:
+            now[node], t = (apart or together)(b, node, new_inputs, ts)  # type: ignore[misc]
         else:
             now[node] = copy_node(b, node, new_inputs)
             t = tangent(b, now[node], ts)

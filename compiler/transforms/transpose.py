@@ -11,7 +11,7 @@ Complex numbers: maps are transposed, not conjugated, so that the cotangent of `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weft.compiler.build import Builder
@@ -21,6 +21,7 @@ from weft.compiler.transforms.inline import copy_node, inline
 from weft.compiler.transforms.jvp import instantiate, no_derivative, push_forward
 
 __all__ = ["LinearMap", "dependents", "linear_map", "pull_back", "sum_to_shape", "transposed",
+           "transposed_graph",
            "vjp"]
 
 Cotangent = Any        # a Node, None for zero, or a list of these for a node of several results
@@ -128,6 +129,22 @@ class LinearMap:
         given = [c for c, n in zip(cotangents, self.nonzero) if n]
         found = iter(linear.transposed(b, outs, given))
         return [next(found) if a else None for a in self.active]
+
+
+def transposed_graph(b: Builder, graph: Graph, others: Mapping[int, Node], sources: Sequence[int],
+                     cotangents: Mapping[int, Node]) -> list[Cotangent]:
+    """The cotangents of a graph's parameters number `sources`, in which it is linear, built in `b`.
+
+    `others` are the values of its other parameters, `cotangents` those of results; the others'
+    are zero.
+    """
+    placed = {i: Node(None, (), {}, graph.params[i].type, None, graph.params[i].name)
+              for i in sources}
+    start = len(b.nodes)
+    outs = inline(b, graph, [placed[i] if i in placed else others[i]
+                             for i in range(len(graph.params))])
+    linear = _Linear(_taken(b, start, placed.values()), list(placed.values()))
+    return linear.transposed(b, outs, [cotangents.get(k) for k in range(len(outs))])
 
 
 def linear_map(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequence[bool]
