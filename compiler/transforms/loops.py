@@ -48,9 +48,9 @@ def _loop(b: Builder, carries: Nodes, consts: Nodes, cond: Graph, body: Graph) -
 
 # ---- forward mode
 
-def while_jointly(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
-                  ) -> tuple[Nodes, Tangents]:
-    """One loop that carries tangents as well."""
+def while_jointly(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents,
+                  linearize: bool = False) -> tuple[Nodes, Tangents]:
+    """One loop that carries tangents as well, within which `linearize` keeps both apart."""
     body, cond = node.attrs["body"], node.attrs["cond"]
     flags = _active(node, ts)
     fm, fc = _parts(node, flags)
@@ -62,7 +62,7 @@ def while_jointly(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
     dconsts = _like(inner, [p for p, f in zip(pc, fc) if f], ".dot")
     rest = iter([*dcarries, *dconsts])
     results, outs = push_forward(inner, body, [*carries, *consts],
-                                 [next(rest) if f else None for f in flags])
+                                 [next(rest) if f else None for f in flags], linearize)
     moving = [instantiate(inner, r, o) for r, o, f in zip(results, outs, fm) if f]
     test = Builder(cond.name)
     qm, qc = _parts(node, cond.params)
@@ -80,8 +80,8 @@ def while_jointly(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
 
 
 def while_jvp(b: Builder, node: Node, ts: Tangents) -> Tangents:
-    """The tangents alone, of a loop that carries both."""
-    return while_jointly(b, node, node.inputs, ts)[1]
+    """The tangents alone, of a loop that carries both, for `while_transpose`."""
+    return while_jointly(b, node, node.inputs, ts, linearize=True)[1]
 
 
 def _active(node: Node, ts: Tangents) -> list[bool]:

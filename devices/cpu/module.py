@@ -76,14 +76,13 @@ def build_module(program: Program, target: Target) -> Module:
     head = (f"@{CONSTANTS} = global [{max(1, len(values))} x ptr] zeroinitializer\n"
             "@bad_index = global i64 0\n")
     every = list(codes.values())
-    if main.helpers:
-        every.append(KernelCode("", frozenset(), main.helpers))
-    text = _text(target, every, main.e.declares, head, body)
+    own = KernelCode("", frozenset(), main.helpers)     # of the steps that main has in place
+    text = _text(target, [*every, own], main.e.declares, head, body)
     parts = [text]
     if len(text) > LARGE_TEXT and target.threads > 1:
         first, second = _halves(every, len(body))
         called = {f"declare void @{p.symbol}(ptr, i64, i64)" for c in second for p in c.phases}
-        parts = [_text(target, first, main.e.declares | called, head, body),
+        parts = [_text(target, [*first, own], main.e.declares | called, head, body),
                  *([_exported(_text(target, second), second)] if second else [])]
     return Module(text, values, main.checks, tuple(parts), tuple(_externals(every)))
 
