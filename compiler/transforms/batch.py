@@ -7,6 +7,7 @@ once. An op's declaration may have a rule, `batch`; what follows from an op's ki
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
@@ -16,7 +17,7 @@ from weft.compiler.types import Dim, TensorType
 
 __all__ = ["batch", "batch_into", "batched_node", "lead"]
 
-Rule = Callable[[Builder, Node, Sequence[Node], Sequence[bool]], Node]
+Rule = Callable[[Builder, Node, Sequence[Node], Sequence[bool]], Any]
 
 
 def batch(graph: Graph, batched: Sequence[bool], size: Dim,
@@ -59,8 +60,9 @@ def batch_into(b: Builder, graph: Graph, inputs: Sequence[Node], batched: Sequen
     return [now[r] for r in graph.results], [flags[r] for r in graph.results]
 
 
-def batched_node(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]) -> Node:
-    """The node's op on inputs of which some are batched, so that the result is."""
+def batched_node(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]) -> Any:
+    """The node's op on inputs of which some are batched, so that the result is. Of an op that holds
+    graphs, a list of results, each with whether it is batched."""
     assert node.op is not None
     rule: Rule | None = node.op.batch or _KINDS.get(node.kind)
     if rule is None:

@@ -57,7 +57,7 @@ def push_forward(b: Builder, graph: Graph, inputs: Sequence[Node], tangents: Seq
     kept = b.origin
     for node in graph.nodes:
         new_inputs = [now[i] for i in node.inputs]
-        ts = [dots.get(i) for i in node.inputs]
+        ts: list[Tangent] = [dots.get(i) for i in node.inputs]
         if node.opname == "get" and isinstance(new_inputs[0], list):
             now[node] = new_inputs[0][node.attrs["index"]]
             dots[node] = ts[0][node.attrs["index"]]
