@@ -18,7 +18,7 @@ from weft.compiler.lazy_dataclass import dataclass
 __all__ = [
     "DTypeError", "DataDependentError", "EscapedTracerError", "IndexOutOfBoundsError",
     "LinAlgError", "Origin", "ShapeError", "TextError", "TracerValueError", "UnsupportedError",
-    "ValueRangeError", "VerifyError", "WeftError", "caller_origin",
+    "ValueRangeError", "VerifyError", "WeftError", "caller_origin", "failed_check",
 ]
 
 
@@ -101,6 +101,19 @@ class ValueRangeError(WeftError, ValueError):
 
 class LinAlgError(WeftError, np.linalg.LinAlgError):
     """Matrices whose shape or values do not allow what is asked; NumPy's error of that name."""
+
+
+def failed_check(kind: str, value: int, axis: int, size: int, origin: Origin | None) -> WeftError:
+    """The error, in NumPy's words, for a value that failed a check of this kind (see `Check`).
+
+    >>> failed_check("index", 7, 0, 3, None)
+    IndexOutOfBoundsError('index 7 is out of bounds for axis 0 with size 3')
+    """
+    if kind == "exponent":
+        return ValueRangeError("Integers to negative integer powers are not allowed.",
+                               origin=origin)
+    return IndexOutOfBoundsError(f"index {value} is out of bounds for axis {axis} with size {size}",
+                                 origin=origin)
 
 
 class TextError(WeftError, ValueError):

@@ -7,7 +7,6 @@ the nodes they keep.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -137,20 +136,14 @@ class Graph:
         yield self.name
         for p in self.params:
             yield p.name, p.type
+        count = len(number)
         for n in self.nodes:
             if is_scalar_constant(n):  # a part of its users, as in text; where it stands is moot
                 number[n] = attrs_key(n.attrs)
                 continue
-            number[n] = len(number)
+            number[n], count = count, count + 1
             yield n.opname, n.name, n.type, attrs_key(n.attrs), tuple(number[i] for i in n.inputs)
         yield tuple(number[r] for r in self.results)
-
-    @cached_property
-    def content_hash(self) -> str:
-        """A digest of the structure, equal for equal graphs in any process."""
-        from weft.compiler.text import print_graph  # the printer imports this module
-        text = print_graph(self, origins=False, digest=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def nested_graphs(node: Node) -> dict[str, Graph]:

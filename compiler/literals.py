@@ -7,13 +7,13 @@ than the usual one shows its bits (``nan(0x7fc00001)``), complex numbers are ``1
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from weft.compiler.digest import blake2b
 from weft.compiler.types import DTYPES, DType, dtype_of, shape_text
 
 __all__ = ["NUMBER", "array_text", "element_text", "parse_array", "parse_element", "scalar_text"]
@@ -154,7 +154,7 @@ def array_text(value: Array, digest: bool = False) -> str:
         return f"{head}(splat {element_text(value.flat[0], dtype)})"
     data = value.astype(dtype.numpy.newbyteorder("<"), copy=False).tobytes()
     if digest:
-        return f'{head}(digest "{hashlib.blake2b(data, digest_size=16).hexdigest()}")'
+        return f'{head}(digest "{blake2b(data, digest_size=16).hexdigest()}")'
     return f'{head}(base64 "{base64.b64encode(data).decode()}")'
 
 

@@ -8,11 +8,11 @@ serve every batch size.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any, TypeAlias
 
-import ml_dtypes
 import numpy as np
 
 from weft.compiler.lazy_dataclass import dataclass
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class DType:
-    """An element type: its short name in text (`f32`), NumPy dtype, kind and size in bytes.
+    """An element type: its short name in text (`f32`), kind and size in bytes.
 
     `kind` is one of ``"bool"``, ``"int"``, ``"uint"``, ``"float"``, ``"complex"``. Instances are
     unique, so they compare by identity.
@@ -35,9 +35,18 @@ class DType:
     """
 
     name: str
-    numpy: np.dtype[Any]
     kind: str
     itemsize: int
+
+    @functools.cached_property
+    def numpy(self) -> np.dtype[Any]:
+        """NumPy's dtype."""
+        if self.name == "bf16":     # the one that NumPy lacks; importing it takes as long as weft
+            bfloat16: Any = importlib.import_module("ml_dtypes").bfloat16
+            made: np.dtype[Any] = np.dtype(bfloat16)
+            return made
+        name = self.name if self.name == "bool" else f"{self.name[0]}{self.itemsize}"
+        return np.dtype(name)
 
     def __repr__(self) -> str:
         return self.name
@@ -76,23 +85,14 @@ class DType:
         return {"c64": DTYPES["f32"], "c128": DTYPES["f64"]}.get(self.name, self)
 
 
-def _dtype(name: str, numpy: Any, kind: str) -> tuple[str, DType]:
-    np_dtype = np.dtype(numpy)
-    return name, DType(name, np_dtype, kind, np_dtype.itemsize)
-
-
-DTYPES: Mapping[str, DType] = dict([
-    _dtype("bool", np.bool_, "bool"),
-    *(_dtype(f"i{8 * n}", f"i{n}", "int") for n in (1, 2, 4, 8)),
-    *(_dtype(f"u{8 * n}", f"u{n}", "uint") for n in (1, 2, 4, 8)),
-    _dtype("f16", np.float16, "float"),
-    _dtype("bf16", ml_dtypes.bfloat16, "float"),
-    _dtype("f32", np.float32, "float"),
-    _dtype("f64", np.float64, "float"),
-    _dtype("c64", np.complex64, "complex"),
-    _dtype("c128", np.complex128, "complex"),
-])
-_BY_NUMPY = {d.numpy: d for d in DTYPES.values()}
+DTYPES: Mapping[str, DType] = {d.name: d for d in (
+    DType("bool", "bool", 1),
+    *(DType(f"i{8 * n}", "int", n) for n in (1, 2, 4, 8)),
+    *(DType(f"u{8 * n}", "uint", n) for n in (1, 2, 4, 8)),
+    DType("f16", "float", 2), DType("bf16", "float", 2),
+    DType("f32", "float", 4), DType("f64", "float", 8),
+    DType("c64", "complex", 8), DType("c128", "complex", 16))}
+_BY_NUMPY = {d.numpy: d for d in DTYPES.values() if d.name != "bf16"}
 
 
 def dtype_of(spec: Any) -> DType:
@@ -109,6 +109,8 @@ def dtype_of(spec: Any) -> DType:
     if found is None:
         np_dtype = np.dtype(spec)
         found = _BY_NUMPY.get(np_dtype) or _BY_NUMPY.get(np_dtype.newbyteorder("="))
+        if found is None and np_dtype.name == "bfloat16" and np_dtype == DTYPES["bf16"].numpy:
+            found = DTYPES["bf16"]
     if found is None:
         raise TypeError(f"weft has no element type for {np.dtype(spec)!r}; "
                         f"it knows {', '.join(str(d.numpy) for d in DTYPES.values())}")

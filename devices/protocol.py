@@ -18,7 +18,8 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
 
-__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "KernelInfo", "Lowered"]
+__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "KernelInfo", "Lowered",
+           "ProgramKeeper"]
 
 Array = np.ndarray[Any, Any]
 
@@ -108,3 +109,23 @@ class Device(Protocol):
 
     def lower(self, graph: Graph, target: Target) -> Lowered:
         """The program for an optimised graph. `target` is `target()`, perhaps with options set."""
+
+
+class ProgramKeeper(Protocol):
+    """What a device has, besides, whose compiled programs can be kept from process to process."""
+
+    def program_key(self, digest: str, fast_math: bool) -> str:
+        """A key for the program of a graph with this digest: different wherever the program would
+        be, for another machine or version say. Empty where nothing can be kept."""
+
+    def prepare(self) -> None:
+        """Get ready on other threads, if that helps: a program was not found, and will be made."""
+
+    def program_bytes(self, program: Any, origins: Sequence[Origin]) -> bytes | None:
+        """A compiled program as bytes, or None where this one cannot be kept.
+
+        `origins` are the lines of user code that its errors may name.
+        """
+
+    def read_program(self, data: bytes, origins: Sequence[Origin]) -> Compiled:
+        """The program that `program_bytes` gave these bytes for. Raises `ValueError` for others."""

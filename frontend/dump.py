@@ -5,28 +5,27 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from weft.compiler.passes import Step
-from weft.frontend.stages import LoweredStage, OptimizedStage, TracedStage
+from weft.devices.protocol import Cache
+from weft.frontend.stages import CompiledStage, LoweredStage, OptimizedStage, TracedStage
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["Dump", "dump_directory"]
+__all__ = ["Dump", "compile_dumping"]
 
 VARIABLE = "WEFT_DUMP"
 _numbers = itertools.count(1)
 
 
-def dump_directory() -> Path | None:
-    """Where to dump to, if the environment asks for that."""
-    named = os.environ.get(VARIABLE, "").strip()
-    if not named:
-        return None
-    from pathlib import Path  # with what it imports, as slow as tracing a function
-
-    return Path(named)
+def compile_dumping(traced: TracedStage, cache: Cache | None) -> CompiledStage:
+    """Take a traced function all the way, writing each stage to the directory that is asked for."""
+    dump = Dump(Path(os.environ[VARIABLE].strip()))
+    dump.traced(traced)
+    optimized = traced.optimize(callback=dump.step)
+    dump.optimized(optimized)
+    lowered = optimized.lower()
+    dump.lowered(lowered)
+    return lowered.compile(cache)
 
 
 class Dump:
@@ -34,18 +33,15 @@ class Dump:
     leaves what came before it.
 
     In a new folder below `directory`: `signature.txt`, `trace.txt`, `repro.py`, two numbered files
-    for each pass that changed something, `optimized.txt`, `history.txt`, the device's texts. With
-    None for a directory, nothing is written.
+    for each pass that changed something, `optimized.txt`, `history.txt`, the device's texts.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.folder: Path | None = None
 
     def traced(self, stage: TracedStage) -> None:
         """Make the folder and write what there is before any pass."""
-        if self._directory is None:
-            return
         self.folder = _new_folder(self._directory, stage.graph.name)
         self._write("signature.txt", stage.source.call.text)
         self._write("trace.txt", stage.text())
@@ -55,22 +51,20 @@ class Dump:
 
     def step(self, step: Step) -> None:
         """Write what a pass changed."""
-        if self._directory is not None and step.changed:
+        if step.changed:
             stem = f"pass{step.index:02}-{step.name}"
             self._write(f"{stem}.txt", step.after.text())
             self._write(f"{stem}.diff", step.diff())
 
     def optimized(self, stage: OptimizedStage) -> None:
         """Write the optimised graph."""
-        if self._directory is not None:
-            self._write("optimized.txt", stage.text())
-            self._write("history.txt", stage.history.text())
+        self._write("optimized.txt", stage.text())
+        self._write("history.txt", stage.history.text())
 
     def lowered(self, stage: LoweredStage) -> None:
         """Write the device's program at each level."""
-        if self._directory is not None:
-            for kind in stage.lowered.kinds:
-                self._write(f"{kind}.{_ENDINGS.get(kind, 'txt')}", stage.text(kind))
+        for kind in stage.lowered.kinds:
+            self._write(f"{kind}.{_ENDINGS.get(kind, 'txt')}", stage.text(kind))
 
     def _write(self, name: str, text: str) -> None:
         assert self.folder is not None

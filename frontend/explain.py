@@ -18,6 +18,8 @@ from weft.frontend.stages import CompiledStage
 
 __all__ = ["Explanation", "explain"]
 
+_FROM_CACHE = (" (machine code from the disk cache)",
+               " (the program from the disk cache; what follows was made again to be shown)")
 _SHOWN = 20     # compilations listed, the latest
 
 
@@ -75,7 +77,7 @@ class Explanation:
     def _summary(self, stage: CompiledStage) -> str:
         times = ", ".join(f"{name} {seconds * 1e3:.1f}" for name, seconds in stage.times.items())
         lines = [f"  compiled in {sum(stage.times.values()) * 1e3:.1f} ms: {times}"
-                 + (" (machine code from the disk cache)" if stage.from_cache else "")]
+                 + (_FROM_CACHE["load" in stage.times] if stage.from_cache else "")]
         for i, value in stage.specialized.items():
             lines.append(f"  for {stage.source.call.paths[i]} = {value!r} only: "
                          "the code needs its value")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -13,9 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from weft.compiler.errors import UnsupportedError
-from weft.devices.protocol import Cache
 from weft.devices.registry import DEFAULT_DEVICE, check_device
-from weft.frontend.dump import Dump, dump_directory
 from weft.frontend.leaves import INT_LIMIT
 from weft.frontend.recording import active
 from weft.frontend.records import Record, reasons
@@ -25,11 +24,11 @@ from weft.frontend.statics import value_key
 from weft.frontend.tracer import Tracer
 from weft.frontend.watch import Watch
 from weft.runtime.arrays import straightened
-from weft.runtime.cache import default_cache
+from weft.runtime.cache import disk_cache
 from weft.runtime.dispatch import DispatchCache
 from weft.runtime.executable import Executable
 
-__all__ = ["BoundJit", "Jit", "disk_cache", "jit"]
+__all__ = ["BoundJit", "Jit", "jit"]
 
 _ndarray = np.ndarray
 _WEAK = frozenset((float, bool, complex))
@@ -156,13 +155,11 @@ class Jit:
 
     def _compiled(self, call: Call) -> CompiledStage:
         traced = trace_stage(self._fn, self._arguments, call, self.options, self._watch)
-        dump = Dump(dump_directory())
-        dump.traced(traced)
-        optimized = traced.optimize(callback=dump.step)
-        dump.optimized(optimized)
-        lowered = optimized.lower()
-        dump.lowered(lowered)
-        return lowered.compile(disk_cache())
+        if os.environ.get("WEFT_DUMP", "").strip():
+            from weft.frontend.dump import compile_dumping  # seldom asked for
+
+            return compile_dumping(traced, disk_cache())
+        return traced.compile(cache=disk_cache())
 
     def _see_to_entry(self, executable: Executable) -> None:
         """Called when an executable's countdown ends, to find it a faster way."""
@@ -173,7 +170,7 @@ class Jit:
         with self._lock:
             why = reasons(hash(key), call.description, values, outside, list(self.records))
             self.records.append(Record(hash(key), call.description, needed, outside, why,
-                                       stage.times, len(stage.before.kernels)))
+                                       stage.times, stage.kernel_count))
 
     # ---- looking in
 
@@ -192,7 +189,7 @@ class Jit:
 
     def compile(self, /, *args: Any, **kwargs: Any) -> CompiledStage:
         """The compiled function for these arguments, as an object of its own."""
-        return self.lower(*args, **kwargs).compile(disk_cache())
+        return self.trace(*args, **kwargs).compile(cache=disk_cache())
 
     def history(self) -> tuple[Record, ...]:
         """Every compilation, the first one first."""
@@ -262,12 +259,6 @@ class BoundJit:
 
     def __repr__(self) -> str:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
-
-
-def disk_cache() -> Cache | None:
-    """Where machine code is kept between processes, unless that is switched off."""
-    cache = default_cache()
-    return cache if cache.enabled else None
 
 
 @overload

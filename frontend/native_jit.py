@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from weft.frontend.jit import Jit, disk_cache
+from weft.frontend.jit import Jit
 from weft.frontend.places import Place, place_id
 from weft.frontend.stages import CompiledStage
+from weft.runtime.cache import disk_cache
 from weft.runtime.executable import Executable
 from weft.runtime.native import EntryChain, Variable, native_class, native_runner
 
@@ -74,5 +75,5 @@ def _variable(place: Place, value: Any, passed: bool = False) -> Variable:
 
 def _runner(stage: CompiledStage) -> Any:
     """What runs it on flat arguments natively, if that can be."""
-    return native_runner(stage.compiled, stage.params, stage.before.before.graph, stage.work,
-                         stage.can_fail, disk_cache())
+    compiled: Any = stage.compiled
+    return native_runner(compiled, stage.params, stage.traced.graph, disk_cache())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from weft.compiler.digest import blake2b
 from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.statics import Same, is_plain
 
@@ -112,7 +112,7 @@ def item_state(item: Any, contents: bool) -> Hashable:
     """What tracing may have read of the value itself; of an array, its `contents` on request."""
     if isinstance(item, np.ndarray):
         if contents:
-            return item.dtype, item.shape, hashlib.blake2b(item.tobytes()).digest()
+            return item.dtype, item.shape, blake2b(item.tobytes()).digest()
         # A read-only array may have become a constant.
         return (item.dtype, item.shape) if item.flags.writeable else Same(item)
     if isinstance(item, _NUMBERS):

@@ -6,28 +6,40 @@ the device's program, something callable.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from weft.compiler.digest import graph_digest
+from weft.compiler.errors import Origin
 from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass, replace
-from weft.compiler.passes import History, Step, pipeline_for, run_pipeline
 from weft.compiler.target import Target
-from weft.compiler.types import Dim, Size, TensorType
-from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
+from weft.compiler.types import TensorType
+from weft.devices.protocol import (
+    Cache,
+    Compiled,
+    Device,
+    DeviceError,
+    KernelInfo,
+    Lowered,
+    ProgramKeeper,
+)
 from weft.devices.registry import get_device
 from weft.frontend.calling import CallTrace, trace_call
-from weft.frontend.html import page, section
 from weft.frontend.pytree import LEAF, Tree, unflatten
 from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
 from weft.runtime.entry_signature import EntrySpec, Structure, entry_spec
 from weft.runtime.executable import Executable
+
+if TYPE_CHECKING:
+    from weft.compiler.passes import History, Step
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
            "trace_stage"]
@@ -89,6 +101,8 @@ class TracedStage:
 
     def html(self) -> str:
         """The graph as a piece of HTML."""
+        from weft.frontend.html import page, section  # seldom asked for
+
         return page(section(f"{self.source.call.text}: traced", self.text()))
 
     def optimize(self, device: str | None = None,
@@ -97,6 +111,8 @@ class TracedStage:
 
         `callback` is called after each pass.
         """
+        from weft.compiler.passes import pipeline_for, run_pipeline  # the disk cache saves it
+
         options = self.source.options.on(device)
         target, supported = options.target(), get_device(options.device).supported()
         start = time.perf_counter()     # loading the device is no part of it
@@ -108,9 +124,20 @@ class TracedStage:
         """Optimise, then make the device's program."""
         return self.optimize(device).lower()
 
-    def compile(self) -> CompiledStage:
-        """Go all the way."""
-        return self.lower().compile()
+    def compile(self, device: str | None = None, cache: Cache | None = None) -> CompiledStage:
+        """Go all the way, or take the whole program from `cache` where that has it."""
+        options = self.source.options.on(device)
+        program = _KeptProgram.of(self.graph, options, cache) if cache is not None else None
+        if program is None:
+            return self.lower(device).compile(cache)
+        start = time.perf_counter()
+        found = program.find()
+        if found is not None:
+            times = {"trace": self.seconds, "load": time.perf_counter() - start}
+            return CompiledStage(self, options, found, times, from_cache=True)
+        made = self.lower(device).compile()
+        program.keep(made.compiled)
+        return made
 
     def __str__(self) -> str:
         return self.text()
@@ -135,6 +162,8 @@ class OptimizedStage:
 
     def html(self) -> str:
         """The optimised graph and what each pass changed, as a piece of HTML."""
+        from weft.frontend.html import page, section  # seldom asked for
+
         return page(section(f"{self.before.source.call.text}: optimised", self.text()),
                     section("passes", self.history.text(), open=False))
 
@@ -191,6 +220,8 @@ class LoweredStage:
 
     def html(self) -> str:
         """The program at each level, as a piece of HTML."""
+        from weft.frontend.html import page, section  # seldom asked for
+
         return page(*[section(kind, self.text(kind), open=not i)
                       for i, kind in enumerate(self.lowered.kinds)])
 
@@ -200,7 +231,12 @@ class LoweredStage:
         asked = _Asked(cache) if cache is not None else None
         compiled = self.lowered.compile(asked)
         from_cache = asked is not None and asked.hits > 0 and not asked.misses
-        return CompiledStage(self, compiled, time.perf_counter() - start, from_cache)
+        optimized = self.before
+        times = {"trace": optimized.before.seconds, "optimize": optimized.seconds,
+                 "lower": self.seconds, "compile": time.perf_counter() - start}
+        made = CompiledStage(optimized.before, optimized.options, compiled, times, from_cache)
+        made.__dict__["before"] = self      # no need to make it again
+        return made
 
     def __str__(self) -> str:
         return self.text()
@@ -213,10 +249,11 @@ class LoweredStage:
 class CompiledStage:
     """A compiled function: call it with arguments of the signature it was made for."""
 
-    before: LoweredStage
+    traced: TracedStage
+    options: Options                # what it was compiled with
     compiled: Compiled
-    seconds: float
-    from_cache: bool     # all machine code was found in the disk cache
+    times: Mapping[str, float]      # seconds that each stage took
+    from_cache: bool                # all machine code was found in the disk cache
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         source = self.source
@@ -231,10 +268,10 @@ class CompiledStage:
                                 f"{name} = {call.leaves[i]!r}")
         return self.executable(call.leaves)
 
-    @property
-    def traced(self) -> TracedStage:
-        """The stage it began with."""
-        return self.before.before.before
+    @cached_property
+    def before(self) -> LoweredStage:
+        """The program it was compiled from; made again if the disk cache had the machine code."""
+        return self.traced.lower(self.options.device)
 
     @property
     def source(self) -> Source:
@@ -242,20 +279,15 @@ class CompiledStage:
         return self.traced.source
 
     @property
-    def options(self) -> Options:
-        """What it was compiled with."""
-        return self.before.before.options
-
-    @property
     def specialized(self) -> dict[int, object]:
         """The values it was made for, where the code needed them, by flat argument."""
         return self.traced.traced.traced.specialized
 
     @property
-    def times(self) -> dict[str, float]:
-        """Seconds that each stage took."""
-        return {"trace": self.traced.seconds, "optimize": self.before.before.seconds,
-                "lower": self.before.seconds, "compile": self.seconds}
+    def kernel_count(self) -> int:
+        """How many kernels run."""
+        facts = getattr(self.compiled, "facts", None)
+        return facts.kernels if facts is not None else len(self.before.kernels)
 
     def entry_spec(self) -> EntrySpec | None:
         """The signature of a native entry, or None where calls have to be taken apart by Python.
@@ -263,29 +295,17 @@ class CompiledStage:
         The outside arrays follow the arguments.
         """
         source, call_trace = self.source, self.traced.traced
-        if not (source.plain and source.call.is_flat):
+        facts = getattr(self.compiled, "facts", None)
+        if facts is None or not (source.plain and source.call.is_flat):
             return None
         return entry_spec(self.params, self.specialized, call_trace.traced.results,
-                          self.before.before.graph, _structure(call_trace.tree), self.work,
-                          self.can_fail)
+                          self.traced.graph, _structure(call_trace.tree), facts)
 
     @property
     def params(self) -> list[tuple[str, TensorType]]:
         """Kinds (see `ArgSpec`) and types of what is passed to the program."""
         given = [(spec.kind, spec.type) for spec in self.source.call.specs]
         return given + [("array", p.tensor) for p in self.traced.graph.params[len(given):]]
-
-    @property
-    def work(self) -> Dim:
-        """Operations and bytes moved in one run; symbolic where only running tells."""
-        if any(k.turns is None for k in self.before.kernels):
-            return Size.symbol("turns")
-        return sum((k.flops + k.nbytes for k in self.before.kernels), 0)
-
-    @property
-    def can_fail(self) -> bool:
-        """Whether a run may find an index out of bounds, say."""
-        return bool(getattr(self.compiled, "checks", True))
 
     @cached_property
     def executable(self) -> Executable:
@@ -312,6 +332,39 @@ class CompiledStage:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+
+@dataclass(frozen=True, eq=False)
+class _KeptProgram:
+    """The place in the disk cache of what a device makes of a graph."""
+
+    key: str
+    device: ProgramKeeper
+    origins: Sequence[Origin]
+    cache: Cache
+
+    @staticmethod
+    def of(graph: Graph, options: Options, cache: Cache) -> _KeptProgram | None:
+        """The place, or None where the device keeps no programs or this one has no digest."""
+        device: Any = get_device(options.device)
+        digest = graph_digest(graph) if hasattr(device, "program_key") else None
+        key = device.program_key(digest.key, options.fast_math) if digest is not None else ""
+        return _KeptProgram(key, device, list(digest.origins), cache) if key and digest else None
+
+    def find(self) -> Compiled | None:
+        """What an earlier process has left there, if it can be read."""
+        data = self.cache.get(self.key)
+        if data is not None:
+            with contextlib.suppress(ValueError):
+                return self.device.read_program(data, self.origins)
+        self.device.prepare()
+        return None
+
+    def keep(self, program: Compiled) -> None:
+        """Leave a program there, for later processes."""
+        data = self.device.program_bytes(program, self.origins)
+        if data is not None:
+            self.cache.put(self.key, data)
 
 
 class _Asked:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import stat
 import sys
@@ -20,12 +19,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from weft.compiler.digest import blake2b, content_key
 from weft.compiler.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import
 
-__all__ = ["CacheStats", "DiskCache", "content_key", "default_cache"]
+__all__ = ["CacheStats", "DiskCache", "content_key", "default_cache",
+           "disk_cache"]
 
 _MAGIC = b"WEFTOBJ1"
 _DIGEST = 32
@@ -47,22 +48,6 @@ class CacheStats:
     limit_bytes: int
     hits: int
     misses: int
-
-
-def content_key(*parts: str | bytes) -> str:
-    """A key for a result that depends on just these parts: 40 hexadecimal digits.
-
-    Give it everything the result depends on, the versions of weft and of LLVM too.
-
-    >>> content_key("a", "bc") == content_key("ab", "c")
-    False
-    """
-    digest = hashlib.blake2b(digest_size=20)
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
 
 
 class DiskCache:
@@ -163,6 +148,12 @@ class DiskCache:
                     yield from _files(folder)
 
 
+def disk_cache() -> DiskCache | None:
+    """Where machine code is kept between processes, unless that is switched off."""
+    cache = default_cache()
+    return cache if cache.enabled else None
+
+
 @functools.cache
 def default_cache() -> DiskCache:
     """The cache that the environment asks for, made once."""
@@ -209,7 +200,7 @@ def _limit_from_environment() -> int:
 
 
 def _checksum(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
+    return blake2b(data, digest_size=_DIGEST).digest()
 
 
 def _write(path: str, content: bytes) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from weft.compiler.ir import Graph
-from weft.compiler.types import Dim, TensorType
+from weft.compiler.types import TensorType
+from weft.devices.cpu.compiled import Facts
 from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
 from weft.runtime.executable import Output
 
@@ -21,18 +22,17 @@ _RESULTS: Mapping[str, Any] = {**_PARAMS, "scalar": "scalar"}
 
 
 def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[int, object],
-               outputs: Sequence[Output], graph: Graph, structure: Structure | None, work: Dim,
-               status: bool) -> EntrySpec | None:
+               outputs: Sequence[Output], graph: Graph, structure: Structure | None,
+               facts: Facts) -> EntrySpec | None:
     """The signature of an entry, or None where only Python can make the call.
 
     `params` are the kinds (see `ArgSpec`) and types of the arguments, `specialized` the values that
-    some must have; `graph` is what was compiled, `work` its operations and bytes, and `status` says
-    whether it can fail.
+    some must have; `graph` is what was traced, `facts` are about what was compiled of it.
     """
     results = [o.index for o in outputs if o.kind in _RESULTS]
     if structure is None or len(results) != len(outputs) or (
             results != list(range(len(graph.results)))) or (
-            len(set(graph.results)) != len(graph.results)):
+            len(set(facts.order)) != len(graph.results)):
         return None
     given = [_param(kind, type, specialized.get(i, _TRACED))
              for i, (kind, type) in enumerate(params)]
@@ -41,8 +41,8 @@ def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[in
     return EntrySpec(
         tuple(p for p in given if p is not None),
         tuple(Result(_RESULTS[o.kind], n.dtype, n.shape) for o, n in zip(outputs, graph.results)),
-        structure, sizes=graph.symbols, status=status,
-        release_gil=not isinstance(work, int) or work >= _LONG)
+        structure, sizes=graph.symbols, status=bool(facts.statuses),
+        release_gil=facts.work is None or facts.work >= _LONG)
 
 
 _TRACED = object()

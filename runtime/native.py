@@ -13,13 +13,13 @@ import numpy as np
 
 from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass
-from weft.compiler.types import Dim, TensorType
+from weft.compiler.types import TensorType
 from weft.devices.cpu.callable_type import native_callable, set_entry
+from weft.devices.cpu.compiled import CpuCompiled
 from weft.devices.cpu.engine import Entry
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.guard import Guard, Variable, load_guard
-from weft.devices.cpu.native import ensure
-from weft.devices.cpu.warm_up import continue_with
+from weft.devices.cpu.warm_up import begin_unless_kept, continue_unless_kept
 from weft.devices.protocol import Cache, Compiled
 from weft.runtime.arrays import Array, prepare, straightened
 from weft.runtime.entry_signature import entry_spec
@@ -33,7 +33,8 @@ _LENGTH = 16                # signatures of one function that have an entry
 
 def native_class(base: type[T], cache: Cache | None) -> type[T]:
     """A subclass of `base` whose instances can have entries, or `base` where that cannot be."""
-    continue_with(ensure, cache)
+    begin_unless_kept(cache)
+    continue_unless_kept(cache)
     made: type[T] = native_callable(base)  # type: ignore[arg-type]
     return made
 
@@ -72,14 +73,14 @@ class _Flat:
 Runner = Callable[..., list[Array]]
 
 
-def native_runner(compiled: Compiled, params: Sequence[tuple[str, TensorType]], graph: Graph,
-                  work: Dim, status: bool, cache: Cache | None) -> Runner | None:
+def native_runner(compiled: CpuCompiled, params: Sequence[tuple[str, TensorType]], graph: Graph,
+                  cache: Cache | None) -> Runner | None:
     """A function from flat arguments to the program's results, by a native entry.
 
     For calls that only Python can take apart. None where there can be no entry.
     """
     results = [_Array(i) for i in range(len(graph.results))]
-    spec = entry_spec(params, {}, results, graph, "list", work, status)
+    spec = entry_spec(params, {}, results, graph, "list", compiled.facts)
     entry = _entry(compiled, spec, (), cache) if spec is not None else None
     flat: _Flat = native_class(_Flat, cache)(compiled, [type.dtype.numpy for _, type in params])
     if not isinstance(entry, Entry) or not set_entry(flat, entry.address):

@@ -100,7 +100,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'weft' has no attribute {name!r}")
     if name == "jit":       # the rest of its imports and the user's go on meanwhile
-        importlib.import_module("weft.devices.cpu.warm_up").begin()
+        cache = importlib.import_module("weft.runtime.cache").disk_cache()
+        importlib.import_module("weft.devices.cpu.warm_up").begin_unless_kept(cache)
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

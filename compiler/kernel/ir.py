@@ -14,13 +14,7 @@ from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from weft.compiler.errors import (
-    IndexOutOfBoundsError,
-    LinAlgError,
-    Origin,
-    ValueRangeError,
-    WeftError,
-)
+from weft.compiler.errors import Origin, WeftError, failed_check
 from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Atom, Axis, Index, Value, index_dims
 from weft.compiler.lazy_dataclass import dataclass
@@ -98,16 +92,9 @@ class Check:
         """What is allowed, as text."""
         return "0 <=" if self.kind == "exponent" else f"within {self.size}:"
 
-    def message(self, value: int, size: int) -> str:
-        """NumPy's words for the error."""
-        if self.kind == "exponent":
-            return "Integers to negative integer powers are not allowed."
-        return f"index {value} is out of bounds for axis {self.axis} with size {size}"
-
     def error(self, value: int, size: int) -> WeftError:
         """The error that a forbidden value raises."""
-        kind = ValueRangeError if self.kind == "exponent" else IndexOutOfBoundsError
-        return kind(self.message(value, size), origin=self.origin)
+        return failed_check(self.kind, value, self.axis, size, self.origin)
 
     def __repr__(self) -> str:
         return f"check {self.range} {self.value}"
@@ -229,10 +216,6 @@ class Failure:
 
     text: str
     origin: Origin | None = field(default=None, compare=False)
-
-    def error(self) -> WeftError:
-        """The error."""
-        return LinAlgError(self.text, origin=self.origin)
 
 
 @dataclass(frozen=True)

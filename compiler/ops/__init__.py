@@ -1,37 +1,6 @@
-"""All ops. Importing this package fills the table in `registry`."""
+"""All ops. A module of this package is loaded when one of its ops is first asked for; see
+`families` for which has which."""
 
-from weft.compiler.ops import (
-    call,
-    control,
-    convolution,
-    elementwise,
-    fft,
-    indexing,
-    linalg,
-    random,
-    reductions,
-    updates,
-    views,
-    windows,
-)
-from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, register
+from weft.compiler.ops.registry import KINDS, OPS, Op, get_op, names_of_kind, register
 
-__all__ = [
-    "KINDS",
-    "OPS",
-    "Op",
-    "call",
-    "control",
-    "convolution",
-    "elementwise",
-    "fft",
-    "get_op",
-    "indexing",
-    "linalg",
-    "random",
-    "reductions",
-    "register",
-    "updates",
-    "views",
-    "windows",
-]
+__all__ = ["KINDS", "OPS", "Op", "get_op", "names_of_kind", "register"]

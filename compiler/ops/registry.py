@@ -8,18 +8,20 @@ the kind; see the modules beside this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from weft.compiler.errors import WeftError
 from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.ops.families import FAMILIES
 from weft.compiler.types import Type
 
 if TYPE_CHECKING:
     from weft.compiler.build import Builder
     from weft.compiler.ir import Node
 
-__all__ = ["KINDS", "OPS", "Attrs", "Op", "get_op", "register"]
+__all__ = ["HOMES", "KINDS", "OPS", "Attrs", "Op", "get_op", "names_of_kind", "register"]
 
 Attrs = Mapping[str, Any]
 
@@ -101,12 +103,72 @@ class Op:
         return (get_op, (self.name,))
 
 
-OPS: dict[str, Op] = {}
+class _Table(dict[str, Op]):
+    """Ops by name. A look for one loads the module that declares it, a look at all of them all."""
+
+    def __missing__(self, name: str) -> Op:
+        if name not in HOMES:
+            raise KeyError(name)
+        importlib.import_module(HOMES[name])
+        found = dict.get(self, name)        # which asks no further
+        if found is None:
+            raise KeyError(f"{HOMES[name]} does not declare {name}")
+        return found
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        """The op, or the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def complete(self) -> _Table:
+        """Load all modules."""
+        for home in dict.fromkeys(HOMES.values()):
+            importlib.import_module(home)
+        return self
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, name) or name in HOMES
+
+    def __iter__(self) -> Iterator[str]:
+        return dict.__iter__(self.complete())
+
+    def __len__(self) -> int:
+        return dict.__len__(self.complete())
+
+    def keys(self) -> Any:
+        """All names."""
+        return dict.keys(self.complete())
+
+    def values(self) -> Any:
+        """All ops."""
+        return dict.values(self.complete())
+
+    def items(self) -> Any:
+        """All ops with their names."""
+        return dict.items(self.complete())
+
+
+OPS = _Table()
+HOMES: Mapping[str, str] = {name: f"weft.compiler.ops.{module}" for module, kinds in
+                            FAMILIES.items() for names in kinds.values() for name in names.split()}
+"""The module that declares an op."""
+
+
+def names_of_kind(*kinds: str) -> tuple[str, ...]:
+    """The names of the ops of these kinds; loads none of them.
+
+    >>> names_of_kind("sort")
+    ('sort', 'argsort')
+    """
+    return tuple(name for family in FAMILIES.values() for kind in kinds
+                 for name in family.get(kind, "").split())
 
 
 def register(op: Op) -> Op:
     """Add an op to the table; its name must be new and its kind known."""
-    assert op.name not in OPS, f"op {op.name} is declared twice"
+    assert not dict.__contains__(OPS, op.name), f"op {op.name} is declared twice"
     assert op.kind in KINDS, f"op {op.name} has unknown kind {op.kind}"
     OPS[op.name] = op
     return op

@@ -9,7 +9,7 @@ exact.
 from __future__ import annotations
 
 from weft.compiler.ir import Node
-from weft.compiler.ops.registry import OPS
+from weft.compiler.ops.registry import names_of_kind
 from weft.compiler.rewrite.driver import Rewriter, Rule, rule
 from weft.compiler.rewrite.match import is_op, without
 
@@ -17,7 +17,7 @@ __all__ = ["RULES"]
 
 RULES: list[Rule] = []
 
-_ELEMENTWISE = tuple(name for name, op in OPS.items() if op.kind == "elementwise")
+_ELEMENTWISE = names_of_kind("elementwise")
 
 
 @rule(RULES, "x ∘ broadcast(s) → x ∘ s, for 0-d s: it stands for every element", *_ELEMENTWISE,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from weft.compiler.digest import content_key
 from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 from weft.devices.cpu.llvm import call, message
@@ -103,8 +103,7 @@ def target_machine(target: Target, level: int = 2) -> int:
 
 
 def _key(ir: str, target: Target, level: int) -> str:
-    parts = (llvm.version(), str(level), target.triple, target.cpu, target.features, ir)
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
+    return content_key(llvm.version(), str(level), target.triple, target.cpu, target.features, ir)
 
 
 @functools.cache

@@ -11,10 +11,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import ml_dtypes
 import numpy as np
 
 from weft.compiler.target import Target
+from weft.compiler.types import DTYPES
 
 __all__ = ["Emitter", "Number", "Val", "llvm_type"]
 
@@ -474,7 +474,8 @@ def constant_text(dtype: str, value: Number) -> str:
     if dtype == "f16":
         return f"0xH{np.float16(value).view(np.uint16):04X}"
     if dtype == "bf16":
-        return f"0xR{np.asarray(value, ml_dtypes.bfloat16).view(np.uint16):04X}"
+        bits = np.asarray(value, DTYPES[dtype].numpy).view(np.uint16)
+        return f"0xR{bits:04X}"
     if dtype == "ptr":
         return "null"
     return str(int(value))

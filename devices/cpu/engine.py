@@ -1,6 +1,6 @@
 """From LLVM IR text to callable code: `assemble`, then `load`.
 
-    obj = assemble(ir, host_target())            # bytes, may be kept on disk
+    obj = assemble(ir, host_target())            # bytes
     library = load(obj)                          # linked against the native runtime
     fn = ctypes.CFUNCTYPE(None, c_void_p)(library.address("main"))
 
@@ -15,25 +15,24 @@ from collections.abc import Mapping, Sequence
 
 from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu.assembler import ObjectCache, assemble, assemble_all, assembly_text
-from weft.devices.cpu.entry import entry_ir
 from weft.devices.cpu.entry_spec import EntrySpec
-from weft.devices.cpu.host import host_target
-from weft.devices.cpu.linker import Library, link
-from weft.devices.cpu.native import ensure
+from weft.devices.cpu.linker import Code, Library, link, linkable
+from weft.devices.cpu.native import ensure, glue
 
 __all__ = ["Entry", "Library", "ObjectCache", "assemble", "assemble_all", "assembly_text", "load",
            "load_entry"]
 
 
-def load(obj: bytes | list[bytes], needs: Sequence[Library] = (),
+def load(code: bytes | list[bytes] | Code, needs: Sequence[Library] = (),
          symbols: Mapping[str, int] | None = None, exports: Sequence[str] = ()) -> Library:
     """Load an object, or several as one, linked against the native runtime and what it needs.
 
     `symbols` gives addresses for further names; `exports` are looked up at once, which saves time
     over asking `library.address` later. The code stays loaded as long as the library is referenced.
     """
-    objects = [obj] if isinstance(obj, bytes) else obj
-    return link(objects, (ensure(), *needs), symbols, exports)
+    if isinstance(code, bytes | list):
+        code = linkable([code] if isinstance(code, bytes) else code)
+    return link(code, (ensure(), *needs), symbols, exports)
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,11 @@ class Entry:
 
 def load_entry(spec: EntrySpec, main: Library, cache: ObjectCache | None = None) -> Entry:
     """Assemble and load the entry for a library that defines `spec.main`."""
-    obj = assemble(entry_ir(spec), host_target(), cache, level=0)
+    def ir() -> str:
+        from weft.devices.cpu.entry import entry_ir  # not for entries that the cache has
+
+        return entry_ir(spec)
+
     cell = f"{spec.name}.next"
-    library = load(obj, [main], exports=(spec.name, cell))
+    library = load(glue(f"entry {spec}", ir, cache), [main], exports=(spec.name, cell))
     return Entry(library, library.address(spec.name), library.address(cell))

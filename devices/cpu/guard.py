@@ -18,8 +18,8 @@ from types import CellType
 from typing import Any
 
 from weft.compiler.lazy_dataclass import dataclass
-from weft.devices.cpu.engine import Entry, Library, ObjectCache, assemble, load
-from weft.devices.cpu.host import host_target
+from weft.devices.cpu.engine import Entry, Library, ObjectCache, load
+from weft.devices.cpu.native import glue
 from weft.devices.cpu.python_api import supported as layouts_known
 
 __all__ = ["Guard", "Variable", "guard_ir", "load_guard", "supported"]
@@ -96,8 +96,8 @@ def load_guard(entry: Entry, variables: Sequence[Variable], arguments: int,
     if not supported():
         return None
     kinds = "".join(v.kind for v in variables)
-    obj = assemble(guard_ir(kinds, arguments), host_target(), cache, level=0)
-    library = load(obj, [entry.library], exports=("guard", "rows", "behind", "missed", "strip"))
+    code = glue(f"guard {kinds} {arguments}", lambda: guard_ir(kinds, arguments), cache)
+    library = load(code, [entry.library], exports=("guard", "rows", "behind", "missed", "strip"))
     ctypes.c_size_t.from_address(library.address("behind")).value = entry.address
     if any(v.passed for v in variables):
         entry.set_next(library.address("strip"))

@@ -15,21 +15,25 @@ from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 
-__all__ = ["host_processor", "host_target", "host_threads", "target_named"]
+__all__ = ["host_processor", "host_target", "host_threads", "settings", "target_named"]
 
 _LEVELS = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}
 _CPUS = "/sys/devices/system/cpu"
 
 
 @functools.cache
-def host_target() -> Target:
-    """The machine that this process runs on.
+def settings() -> tuple[str, int]:
+    """What is asked for or found once: the forced set of features, or nothing, and the number of
+    threads. `settings.cache_clear()` makes the next call look again."""
+    return os.environ.get("WEFT_CPU_FEATURES", "").strip().lower(), host_threads()
 
-    Read once; `host_target.cache_clear()` makes the next call look again (at the environment too).
-    """
+
+@functools.cache
+def host_target() -> Target:
+    """The machine that this process runs on, with `settings` as they were when first read."""
     sizes = cache_sizes()
     target = host_processor()
-    return replace(target, threads=host_threads(),
+    return replace(target, threads=settings()[1],
                    l1_bytes=sizes.get("l1_bytes", target.l1_bytes),
                    l2_bytes=sizes.get("l2_bytes", target.l2_bytes),
                    l3_bytes=sizes.get("l3_bytes", target.l3_bytes))
@@ -37,7 +41,7 @@ def host_target() -> Target:
 
 def host_processor() -> Target:
     """The part of `host_target` that machine code depends on: triple, processor, features."""
-    forced = os.environ.get("WEFT_CPU_FEATURES", "").strip().lower()
+    forced, _ = settings()
     triple = llvm.process_triple()
     if forced and _is_x86(triple):
         if forced not in _LEVELS:

@@ -1,117 +1,83 @@
 """Native objects into memory, ready to call.
 
-One LLJIT (LLVM's ORC JIT with JITLink) serves the process. JITLink writes stubs and a table of
-addresses beside the code where a symbol lies further than 2 GB away, so objects may use the small
-code model; and it gives a library's memory back when the library goes, which RuntimeDyld does not.
+Where that is possible, objects become an image (`elf`), which is loaded without LLVM (`loader`);
+elsewhere LLVM loads them (`jitlink`). Either is `Code`, which the disk cache keeps as bytes.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import itertools
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
-from weft.devices.cpu.assembler import target_machine
-from weft.devices.cpu.host import host_processor
-from weft.devices.cpu.llvm import call, message
+from weft.compiler.lazy_dataclass import dataclass
+from weft.devices.cpu.image import Image
+from weft.devices.cpu.loader import Library, load_image, loads_images
 
-__all__ = ["Library", "link"]
+__all__ = ["Code", "Library", "Objects", "link", "linkable", "read_code"]
 
-_serial = itertools.count()
+_MAGIC = b"WEFTOBJS"
 
 
-class _Element(ctypes.Structure):
-    _fields_ = (("kind", ctypes.c_uint8), ("value", ctypes.c_char_p), ("size", ctypes.c_size_t))
+@dataclass(frozen=True)
+class Objects:
+    """Objects of one library, for LLVM to load."""
+
+    parts: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        """The objects as one block of bytes."""
+        sizes = [len(part) for part in self.parts]
+        return b"".join([_MAGIC, struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes), *self.parts])
 
 
-class _Symbol(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_uint64))
+Code: TypeAlias = Image | Objects
 
 
-_OBJECT, _LIBRARY = 2, 3    # kinds of elements; the library without a name is the process
+def linkable(objects: Sequence[bytes]) -> Code:
+    """The objects of one library, for this machine, in the form in which they are loaded here."""
+    if loads_images():
+        from weft.devices.cpu import elf  # nothing that the cache has needs it
+
+        try:
+            return elf.image_of(objects)
+        except elf.UnsupportedObject:
+            pass
+    return Objects(tuple(objects))
 
 
-class _Tracker:
-    """Holds a loaded library in memory: when any of its trackers goes, so does the library."""
-
-    def __init__(self, pointer: int) -> None:
-        self._pointer = pointer
-
-    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if not finalizing():    # then other threads may still run code, and all memory goes
-            with message() as text:
-                call("LLJIT_Dylib_Tracker_Dispose", self._pointer, text.ref)
-
-
-class Library:
-    """Loaded code. It stays in memory as long as this object, or a library linked against it."""
-
-    def __init__(self, name: str, tracker: int, needs: Sequence[Library],
-                 addresses: Mapping[str, int]) -> None:
-        self.name = name        # what the JIT knows it by
-        self._trackers = [_Tracker(tracker)]    # of the library itself, and one a look-up
-        self._needs = tuple(needs)
-        self._addresses = dict(addresses)
-
-    def address(self, symbol: str) -> int:
-        """The address of a function or variable the library defines; `KeyError` if it does not."""
-        found = self._addresses.get(symbol)
-        if found is None:
-            address = ctypes.c_uint64()
-            with message() as text:
-                tracker = call("LLJITLookup", _jit(), self.name.encode(), symbol.encode(),
-                               ctypes.byref(address), text.ref)
-                if not tracker:
-                    raise KeyError(f"the library has no symbol {symbol!r}: {text}")
-            self._trackers.append(_Tracker(tracker))
-            found = self._addresses[symbol] = address.value
-        return found
-
-    def keep(self) -> Library:
-        """Never unload it (for code that threads or live objects may be in until exit)."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
-        return self
+def read_code(data: bytes) -> Code:
+    """What `to_bytes` gave for some code. Raises `ValueError` for anything else."""
+    if not data.startswith(_MAGIC):
+        return Image.from_bytes(data)
+    try:
+        count, = struct.unpack_from("<I", data, 8)
+        sizes = struct.unpack_from(f"<{count}I", data, 12)
+    except struct.error as error:
+        raise ValueError(f"not machine code: {error}") from None
+    parts, at = [], 12 + 4 * count
+    for size in sizes:
+        parts.append(data[at:at + size])
+        at += size
+    if at != len(data) or not parts:
+        raise ValueError("not machine code: its sizes do not add up")
+    return Objects(tuple(parts))
 
 
-def link(objects: Sequence[bytes], needs: Sequence[Library] = (),
-         symbols: Mapping[str, int] | None = None, exports: Sequence[str] = ()) -> Library:
-    """Load objects for this machine, as one library.
+def link(code: Code, needs: Sequence[Library] = (), symbols: Mapping[str, int] | None = None,
+         exports: Sequence[str] = ()) -> Library:
+    """Load code, as one library.
 
-    Symbols that they do not define are looked for in `symbols` (name to address), in the libraries
+    Symbols that it does not define are looked for in `symbols` (name to address), in the libraries
     it `needs`, then in the process (the C library, Python). `exports` are looked up at once; any
     other symbol can still be asked for later. Raises `RuntimeError` naming what is missing.
     """
-    name = f"weft.{next(_serial)}"
-    parts = [*[(_OBJECT, obj) for obj in objects],
-             *[(_LIBRARY, library.name.encode()) for library in needs], (_LIBRARY, b"")]
-    elements = (_Element * len(parts))(*[
-        _Element(kind, value, len(value)) for kind, value in parts])
-    given = _symbols(symbols or {})
-    wanted = _symbols(dict.fromkeys(exports, 0))
-    with message() as text:
-        tracker = call("LLJIT_Link", _jit(), name.encode(), elements, len(elements),
-                       given, len(given), wanted, len(wanted), text.ref)
-        if not tracker:
-            raise RuntimeError(str(text))
-    return Library(name, tracker, needs, {n: s.address for n, s in zip(exports, wanted)})
+    if isinstance(code, Objects):
+        from weft.devices.cpu.jitlink import jit_link  # seldom needed, and slow to set up
 
-
-def _symbols(table: Mapping[str, int]) -> ctypes.Array[_Symbol]:
-    return (_Symbol * len(table))(*[
-        _Symbol(n.encode(), address) for n, address in table.items()])
-
-
-@functools.cache
-def _jit() -> int:
-    """The LLJIT; never given back, since code may run on other threads while Python shuts down."""
-    target = host_processor()
-    machine = target_machine(target)
-    with message() as text:
-        made = call("CreateLLJITCompiler", machine, False, "windows" not in target.triple,
-                    text.ref)
-        if not made:
-            raise RuntimeError(f"LLVM cannot load code: {text}")
-    call("DisposeTargetMachine", machine)
-    return int(made)
+        return jit_link(code.parts, needs, symbols or {}, exports)
+    library = load_image(code, needs, symbols)
+    missing = [name for name in exports if library.find(name) is None]
+    if missing:
+        raise RuntimeError(f"symbols not found: {', '.join(missing)}")
+    return library

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["call", "host_cpu", "host_features", "library", "message", "process_triple", "version"]
+__all__ = ["call", "host_cpu", "host_features", "library", "library_path", "message",
+           "process_triple", "version"]
 
 _NAMES = {"darwin": "libllvmlite.dylib", "win32": "llvmlite.dll"}
 
@@ -60,14 +61,23 @@ _SHORT: dict[str, tuple[Any, ...]] = {      # those for which giving it up costs
 @functools.cache
 def library() -> ctypes.CDLL:
     """The loaded library. Loading it runs outside the GIL."""
+    path = library_path()
+    if path:
+        return ctypes.CDLL(path, handle=_opened(path))
+    lib = importlib.import_module("llvmlite.binding.ffi").lib  # packed or installed another way
+    return ctypes.CDLL(lib._name, handle=lib._handle)
+
+
+@functools.cache
+def library_path() -> str:
+    """Where llvmlite has the library, or nothing where it is kept another way."""
     spec = importlib.util.find_spec("llvmlite")
     name = _NAMES.get(sys.platform, "libllvmlite.so")
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = os.path.join(folder, "binding", name)
         if os.path.isfile(path):
-            return ctypes.CDLL(path, handle=_opened(path))
-    lib = importlib.import_module("llvmlite.binding.ffi").lib  # packed or installed another way
-    return ctypes.CDLL(lib._name, handle=lib._handle)
+            return path
+    return ""
 
 
 def _opened(path: str) -> int | None:

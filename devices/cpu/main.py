@@ -19,6 +19,7 @@ from weft.compiler.target import Target
 from weft.compiler.types import Dim, DType
 from weft.devices.cpu.code import KernelCode, Phase
 from weft.devices.cpu.codegen import Loops
+from weft.devices.cpu.compiled import BAD_INDEX, CONSTANTS, MAIN
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
 from weft.devices.cpu.lower import Scalar, load_value, memory_type, reg, store_value
@@ -35,10 +36,8 @@ from weft.devices.cpu.main_env import (
 )
 from weft.devices.cpu.main_loop import LoopWriter
 
-__all__ = ["CONSTANTS", "MAIN", "Main"]
+__all__ = ["Main"]
 
-MAIN = "main"
-CONSTANTS = "constants"
 STACK_ARENA = 4096         # temporaries up to this size live on the stack
 STEP = 256                 # a status is STEP * step + the number of the step's check, from 1
 
@@ -237,7 +236,7 @@ class Main:
         found, so_far = e.load(self.status, "i32"), e.load(self.total, "i32")
         with e.when(found.ne(0) & so_far.eq(0), "failed"):
             e.store(found + STEP * number, self.total)
-            e.store(e.load(e.gep(self.status, 1, "i64"), "i64"), Val(e, "@bad_index", "ptr"))
+            e.store(e.load(e.gep(self.status, 1, "i64"), "i64"), Val(e, f"@{BAD_INDEX}", "ptr"))
 
     # ---- single numbers
 

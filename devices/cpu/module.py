@@ -12,10 +12,11 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.devices.cpu.code import KernelCode
 from weft.devices.cpu.codegen import emit_loops
-from weft.devices.cpu.main import CONSTANTS, MAIN, Main
+from weft.devices.cpu.compiled import BAD_INDEX, CONSTANTS
+from weft.devices.cpu.main import Main
 from weft.devices.cpu.main_env import constants, written_out
 
-__all__ = ["CONSTANTS", "MAIN", "Module", "build_module"]
+__all__ = ["Module", "build_module"]
 
 LARGE_TEXT = 40_000        # characters of kernels from which two threads write the machine code
 
@@ -74,7 +75,7 @@ def build_module(program: Program, target: Target) -> Module:
     body = main.text()
     values = tuple(b.value for b in constants(program))
     head = (f"@{CONSTANTS} = global [{max(1, len(values))} x ptr] zeroinitializer\n"
-            "@bad_index = global i64 0\n")
+            f"@{BAD_INDEX} = global i64 0\n")
     every = list(codes.values())
     own = KernelCode("", frozenset(), main.helpers)     # of the steps that main has in place
     text = _text(target, [*every, own], main.e.declares, head, body)

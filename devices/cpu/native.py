@@ -10,24 +10,24 @@ generated code is linked against it, and calls it and the C library by name:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from weft.compiler.digest import content_key
 from weft.compiler.lazy_dataclass import dataclass
-from weft.devices.cpu import numpy_sorts, python_api
-from weft.devices.cpu.alloc import alloc_ir
+from weft.devices.cpu import python_api
 from weft.devices.cpu.assembler import ObjectCache, assemble
-from weft.devices.cpu.entry_support import support_ir
-from weft.devices.cpu.host import host_processor, host_threads
-from weft.devices.cpu.linker import Library, link
-from weft.devices.cpu.platform_ir import platform_ir
-from weft.devices.cpu.pool import pool_ir
+from weft.devices.cpu.host import host_processor, settings
+from weft.devices.cpu.identity import identity
+from weft.devices.cpu.linker import Code, Library, link, linkable, read_code
 
-__all__ = ["MemoryStats", "ensure", "memory_stats", "native_function", "num_threads",
-           "parallel_for", "release_memory", "set_memory_limit", "set_num_threads"]
+__all__ = ["MemoryStats", "ensure", "glue", "is_kept", "memory_stats", "native_function",
+           "num_threads", "parallel_for", "release_memory", "set_memory_limit", "set_num_threads"]
 
 _i64, _ptr = ctypes.c_int64, ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
@@ -46,6 +46,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 _MOST_KEPT = 512 << 20
 _lock = threading.Lock()
 _loaded: Library | None = None
+_kept: Code | None = None       # the runtime as it was found in the cache
 _functions: dict[str, Any] = {}
 
 
@@ -61,15 +62,47 @@ class MemoryStats:
     mapped: int
 
 
-def ensure(cache: ObjectCache | None = None, threads: int | None = None) -> Library:
-    """The loaded runtime; the first call assembles it, through the cache if given, and lets it use
-    so many threads (as many as `host_threads` says unless given)."""
+def ensure(cache: ObjectCache | None = None) -> Library:
+    """The loaded runtime; the first call assembles it, through the cache if given."""
     global _loaded
     if _loaded is None:
         with _lock:
             if _loaded is None:
-                _loaded = _start(cache, threads or host_threads())
+                _loaded = _start(cache)
     return _loaded
+
+
+def is_kept(cache: ObjectCache) -> bool:
+    """Whether the cache has the runtime, or it is loaded already."""
+    global _kept
+    if _loaded is None and _kept is None:
+        _kept = _from_cache("runtime", cache)
+    return _loaded is not None or _kept is not None
+
+
+def glue(name: str, ir: Callable[[], str], cache: ObjectCache | None) -> Code:
+    """Code of a small module that `name` says everything about, from the cache if that has it.
+
+    Generated at level 0 for this processor from the text that `ir` gives when it is needed.
+    """
+    found = _from_cache(name, cache) if cache is not None else None
+    if found is None:
+        found = linkable([assemble(ir(), host_processor(), level=0)])
+        if cache is not None and identity():
+            cache.put(_key(name), found.to_bytes())
+    return found
+
+
+def _from_cache(name: str, cache: ObjectCache) -> Code | None:
+    data = cache.get(_key(name)) if identity() else None
+    if data is not None:
+        with contextlib.suppress(ValueError):
+            return read_code(data)
+    return None
+
+
+def _key(name: str) -> str:
+    return content_key("glue", identity(), name)
 
 
 def native_function(name: str) -> Any:
@@ -116,18 +149,15 @@ def memory_stats() -> MemoryStats:
     return MemoryStats(*values)
 
 
-def _start(cache: ObjectCache | None, threads: int) -> Library:
-    target = host_processor()
-    ir = platform_ir(target.triple) + pool_ir(target.triple) + alloc_ir() + support_ir()
-    known = {**python_api.symbols(), **numpy_sorts.symbols()}
-    library = link([assemble(ir, target, cache, level=0)], symbols=known).keep()
+def _start(cache: ObjectCache | None) -> Library:
+    library = link(_kept or glue("runtime", _ir, cache), symbols=python_api.Symbols()).keep()
 
     def call(name: str, *args: int) -> None:
         ctypes.PYFUNCTYPE(*_SIGNATURES[name])(library.address(name))(*args)
 
     python_api.publish(library)
     call("weft_pool_reset")
-    call("weft_set_threads", threads)
+    call("weft_set_threads", settings()[1])
     call("weft_memory_limit", min(_MOST_KEPT, _ram() // 8))
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=partial(call, "weft_memory_lock"),
@@ -135,6 +165,12 @@ def _start(cache: ObjectCache | None, threads: int) -> Library:
                             after_in_child=partial(call, "weft_memory_unlock"))
         os.register_at_fork(after_in_child=partial(call, "weft_pool_reset"))
     return library
+
+
+def _ir() -> str:
+    from weft.devices.cpu.runtime_ir import runtime_ir  # not for what the cache has
+
+    return runtime_ir(host_processor().triple)
 
 
 def _ram() -> int:

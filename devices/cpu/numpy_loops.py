@@ -75,10 +75,11 @@ def addresses(names: Iterable[str]) -> dict[str, int]:
 
 def _address(name: str) -> int:
     symbol, _, data = name.partition(".")
-    ufunc, ins, outs = symbol.removeprefix(_PREFIX).rsplit("_", 2)
+    ufunc, *types = symbol.removeprefix(_PREFIX).rsplit("_", 2)
     found = _ufunc(ufunc)
-    assert found is not None, f"{name} is named, but there is no such ufunc"
-    return _pointer(found, _DATA if data else _FUNCTIONS, found.types.index(f"{ins}->{outs}"))
+    if found is None or "->".join(types) not in found.types:
+        raise RuntimeError(f"NumPy has no loop for {name}")
+    return _pointer(found, _DATA if data else _FUNCTIONS, found.types.index("->".join(types)))
 
 
 @functools.cache

@@ -7,6 +7,7 @@ symbol, given its address when the native runtime is loaded:
 * `weft_np_<function>`: functions of NumPy's C API table;
 * `weft_np_array`, `weft_np_descr_<dtype>`, `weft_np_scalar_<dtype>`: the `ndarray` type, and for
   each weft element type the one built-in dtype object and the scalar type;
+* `weft_np_sort_…`, `weft_np_argsort_…`: see `numpy_sorts`;
 * `weft_str_<name>`: interned strings.
 """
 
@@ -15,15 +16,19 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 from weft.compiler.types import DTYPES
-from weft.devices.cpu.linker import Library
 
-__all__ = ["ARRAY", "ARR_FUNCS", "DESCR", "SCALAR", "publish", "sort_tables", "supported",
-           "symbols"]
+if TYPE_CHECKING:
+    from weft.devices.cpu.linker import Library
+
+__all__ = ["ARRAY", "ARR_FUNCS", "DESCR", "SCALAR", "Symbols", "publish", "sort_tables",
+           "supported"]
 
 _FUNCTIONS = (
     "PyBool_FromLong", "PyComplex_FromDoubles", "PyComplex_ImagAsDouble", "PyComplex_RealAsDouble",
@@ -36,7 +41,7 @@ _OBJECTS = {"PyFloat_Type": float, "PyLong_Type": int, "PyBool_Type": bool,
             "PyComplex_Type": complex, "_Py_TrueStruct": True, "_Py_FalseStruct": False,
             "_Py_NoneStruct": None}
 _NUMPY = {"NewFromDescr": 94, "Scalar": 60}  # places in NumPy's C API table, fixed for ever
-_STRINGS = tuple(sys.intern(name) for name in ("_dispatch", "_native_error"))
+_STRINGS = {name: sys.intern(name) for name in ("_dispatch", "_native_error")}
 
 DESCR = {"byteorder": 26, "type_num": 28}
 """Offsets of the fields of a dtype object (`PyArray_Descr`), in bytes."""
@@ -53,21 +58,48 @@ ARR_FUNCS = {"sort": 33 * 8}
 """Offset of the sorting functions in a dtype's table of functions, in bytes."""
 
 _VERSION, _GET_HANDLER, _GET_ARR_FUNCS = 0, 305, 365    # more places in NumPy's table
+_LATE = "bf16"                        # its library is loaded when a program has it
 _CAPSULE = b"mem_handler"             # the name NumPy asks for; kept by pointer
 _ABI_2 = 0x02000000                   # NPY_VERSION of NumPy 2
 
 
-def symbols() -> dict[str, int]:
-    """The address of every symbol."""
-    found = {name: _address_of(getattr(ctypes.pythonapi, name)) for name in _FUNCTIONS}
-    found |= {name: id(thing) for name, thing in _OBJECTS.items()}
-    found |= {f"weft_str_{name}": id(name) for name in _STRINGS}
-    found |= {f"weft_np_{name}": _table()[place] for name, place in _NUMPY.items()}
-    found["weft_np_array"] = id(np.ndarray)
-    for name, dtype in DTYPES.items():
-        found[f"weft_np_descr_{name}"] = id(dtype.numpy)
-        found[f"weft_np_scalar_{name}"] = id(dtype.numpy.type)
-    return found
+class Symbols(Mapping[str, int]):
+    """The address of every symbol, looked up when it is asked for."""
+
+    def __getitem__(self, name: str) -> int:
+        if name in _FUNCTIONS:
+            return _address_of(getattr(ctypes.pythonapi, name))
+        if name in _OBJECTS:
+            return id(_OBJECTS[name])
+        head, _, rest = name.partition("_")
+        kind, _, rest = rest.partition("_")
+        if head != "weft" or kind not in ("np", "str"):
+            raise KeyError(name)
+        if kind == "str":
+            return id(_STRINGS[rest])
+        what, _, of = rest.partition("_")
+        if what in ("descr", "scalar"):
+            dtype = DTYPES[of].numpy
+            if of == _LATE and not _scalar_as_expected(of):
+                raise KeyError(name)
+            return id(dtype if what == "descr" else dtype.type)
+        if what in ("sort", "argsort"):
+            from weft.devices.cpu import numpy_sorts  # seldom needed, and tries them out
+
+            return numpy_sorts.symbols()[name]
+        return id(np.ndarray) if rest == "array" else _table()[_NUMPY[rest]]
+
+    def __iter__(self) -> Iterator[str]:
+        from weft.devices.cpu import numpy_sorts  # as above
+
+        yield from (*_FUNCTIONS, *_OBJECTS)
+        yield from (f"weft_str_{name}" for name in _STRINGS)
+        yield from (f"weft_np_{name}" for name in ("array", *_NUMPY))
+        yield from (f"weft_np_{what}_{name}" for what in ("descr", "scalar") for name in DTYPES)
+        yield from numpy_sorts.symbols()
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
 
 @functools.cache
@@ -82,7 +114,8 @@ def supported() -> bool:
              and not hasattr(sys, "gettotalrefcount")   # a debug build
              and np.ndarray.__basicsize__ >= ARRAY["handler"] + 8)
     return (plain and _table_version() == _ABI_2 and all(map(_typed, (1.5, 7, "x", np.zeros(2))))
-            and _array_as_expected() and all(map(_scalar_as_expected, DTYPES)))
+            and _array_as_expected()
+            and all(_scalar_as_expected(name) for name in DTYPES if name != _LATE))
 
 
 def publish(library: Library) -> None:
@@ -114,7 +147,7 @@ def sort_tables() -> dict[str, ctypes.Array[ctypes.c_size_t]]:
         return {}
     get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_table()[_GET_ARR_FUNCS])
     return {name: (ctypes.c_size_t * 6).from_address(get(id(dtype.numpy)) + ARR_FUNCS["sort"])
-            for name, dtype in DTYPES.items()}
+            for name, dtype in DTYPES.items() if name != _LATE}     # NumPy cannot sort those
 
 
 def _table_version() -> int:

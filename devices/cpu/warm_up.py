@@ -14,14 +14,16 @@ their locks taken for ever.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import threading
 from collections.abc import Callable
 
+from weft.devices.cpu import native
 from weft.devices.cpu.assembler import ObjectCache, assemble, prepare
-from weft.devices.cpu.host import host_processor, host_threads
+from weft.devices.cpu.host import host_processor, settings
 
-__all__ = ["begin", "continue_with"]
+__all__ = ["begin", "begin_unless_kept", "continue_unless_kept"]
 
 # What LLVM sets up when it first generates code takes as long as a small kernel.
 _SMALL = "define i32 @f(i32 %a) {\n  ret i32 %a\n}\n"
@@ -33,18 +35,25 @@ _threads: list[threading.Thread] = []
 def begin() -> None:
     """Load and set up LLVM. Does nothing when called again."""
     if not _threads:
+        settings()                  # reads files, for which the other thread would wait here
         _start(lambda: prepare(host_processor()), 0)
 
 
-def continue_with(ensure: Callable[[ObjectCache | None, int], object],
-                  cache: ObjectCache | None) -> None:
-    """Then load the native runtime by `ensure(cache, threads)`. Does nothing when called again."""
-    if len(_threads) < 2:
+def begin_unless_kept(cache: ObjectCache | None) -> None:
+    """`begin`, unless the cache has the native runtime: then it may have the rest, too, and LLVM
+    may not be needed at all."""
+    if cache is None or not native.is_kept(cache):
         begin()
-        threads = host_threads()    # reads files, for which the other thread would wait here
+
+
+def continue_unless_kept(cache: ObjectCache | None) -> None:
+    """Then assemble and load the native runtime. Does nothing when called again."""
+    if len(_threads) == 1 and (cache is None or not native.is_kept(cache)):
+        for name in ("runtime_ir", "elf", "linker"):        # what the thread must not import
+            importlib.import_module(f"weft.devices.cpu.{name}")
 
         def work() -> None:
-            ensure(cache, threads)
+            native.ensure(cache)
             if cache is None:       # else there may be nothing to generate
                 assemble(_SMALL, host_processor())
 

@@ -20,7 +20,7 @@ from weft.devices.cpu import host, native
 from weft.devices.cpu.alloc import LARGE_BYTES, alloc_ir
 from weft.devices.cpu.engine import Library, assemble, assembly_text, load
 from weft.devices.cpu.entry_support import support_ir
-from weft.devices.cpu.host import host_target, host_threads, target_named
+from weft.devices.cpu.host import host_target, host_threads, settings, target_named
 from weft.devices.cpu.platform_ir import platform_ir
 from weft.devices.cpu.pool import pool_ir
 
@@ -113,6 +113,7 @@ def test_features_can_be_forced(monkeypatch: pytest.MonkeyPatch, level: str, wid
                                 registers: int, masked: bool) -> None:
     if not host_target().triple.startswith("x86_64"):
         pytest.skip("x86-64 feature levels")
+    monkeypatch.setattr(host, "settings", settings.__wrapped__)     # read anew each time
     monkeypatch.setenv("WEFT_CPU_FEATURES", level)
     target = host_target.__wrapped__()
     named = target_named(level)

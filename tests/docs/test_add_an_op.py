@@ -22,7 +22,7 @@ from weft.compiler.ops import OPS, Op
 from weft.compiler.passes import Decompose
 from weft.compiler.target import Target
 from weft.compiler.types import TensorType, dtype_of
-from weft.devices.cpu import device, lower
+from weft.devices.cpu import lower, lowered
 from weft.devices.reference import evaluate
 from weft.frontend.numpy.ufunc_rules import RULES
 
@@ -40,10 +40,10 @@ def op() -> Iterator[Op]:
     try:
         for name in MODULES:
             run(block(FILE, f"run: {name}"), dict(vars(importlib.import_module(name))))
-        lower.TABLE = device.TABLE = keys | {"heaviside"}   # made from REAL when it is imported
+        lower.TABLE = lowered.TABLE = keys | {"heaviside"}   # made from REAL when it is imported
         yield OPS["heaviside"]
     finally:
-        lower.TABLE = device.TABLE = keys
+        lower.TABLE = lowered.TABLE = keys
         for table, content in zip(tables, before):
             table.clear()
             table.update(content)
@@ -70,7 +70,7 @@ def test_decomposition(op: Op) -> None:
 
 def test_a_gap_is_noticed(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the line the decomposition serves; without both, the test of the tables fails."""
-    monkeypatch.setattr(device, "TABLE", device.TABLE - {op.name})
+    monkeypatch.setattr(lowered, "TABLE", lowered.TABLE - {op.name})
     runs_on_cpu(op)
     with pytest.raises(AssertionError, match="neither a line in a table"):
         runs_on_cpu(replace(op, decompose=None))

@@ -12,9 +12,10 @@ import pytest
 import weft
 from tests.docs.markdown import ROOT, block, check_generated, run
 from weft.compiler.ir import Graph
-from weft.devices.cpu.device import CpuDevice, CpuLowered
+from weft.devices.cpu.device import CpuDevice
 from weft.devices.cpu.entry import entry_ir
 from weft.devices.cpu.host import target_named
+from weft.devices.cpu.lowered import CpuLowered
 
 FILE = ROOT / "docs" / "architecture.md"
 

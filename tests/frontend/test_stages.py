@@ -10,7 +10,7 @@ import pytest
 import weft
 from weft.compiler.text import parse
 from weft.devices.reference import evaluate
-from weft.frontend import replay
+from weft.frontend import jit, replay
 
 X = np.linspace(-2, 3, 12, dtype=np.float32).reshape(3, 4)
 B = np.ones(4, np.float32)
@@ -100,7 +100,8 @@ def test_html_escapes_and_colours():
 
 # ---- explain
 
-def test_explain_shows_everything():
+def test_explain_shows_everything(monkeypatch):
+    monkeypatch.setattr(jit, "disk_cache", lambda: None)
     f = weft.jit(gelu.__wrapped__)
     f(X, B), f(X, B), f(X[:2], B)
     explanation = weft.explain(f, X, B)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from weft.compiler.text import parse
+from weft.devices.cpu.compiled import Facts, Status
 from weft.runtime import native
 from weft.runtime.arrays import canonical, is_canonical, prepare
 from weft.runtime.entry_signature import entry_spec
@@ -101,14 +102,20 @@ def test_plain_arrays_are_passed_as_they_are():
 
 GRAPH = parse("graph @f(%x: f32[B, 3], %n: i64[]) -> (f32[B, 3]) {\n"
               "  %y = exp %x : f32[B, 3]\n  return %y\n}")
+def facts(work=100, fails=True):
+    statuses = {1: Status("index", 0, 3, None)} if fails else {}
+    return Facts(tuple(p.tensor for p in GRAPH.params), ((0, GRAPH.results[0].tensor),), (0,),
+                 ("B",), statuses, (), 1, work)
+
+
 PARAMS = [("array", GRAPH.params[0].tensor), ("int", GRAPH.params[1].tensor)]
 
 
 def test_the_signature_of_an_entry():
-    spec = entry_spec(PARAMS, {1: 4}, [Out("array")], GRAPH, "single", 100, True)
+    spec = entry_spec(PARAMS, {1: 4}, [Out("array")], GRAPH, "single", facts())
     assert [(p.kind, p.value) for p in spec.params] == [("array", 0), ("equal_int", 4)]
     assert (spec.sizes, spec.status, spec.release_gil) == (("B",), True, False)
-    assert entry_spec(PARAMS, {}, [Out("array")], GRAPH, "list", 10**9, False).release_gil
+    assert entry_spec(PARAMS, {}, [Out("array")], GRAPH, "list", facts(10**9, False)).release_gil
 
 
 @pytest.mark.parametrize("outputs, structure, specialized", [
@@ -119,11 +126,11 @@ def test_the_signature_of_an_entry():
     ([Out("array")], "single", {1: 2.5}),
 ])
 def test_calls_that_only_python_can_make(outputs, structure, specialized):
-    assert entry_spec(PARAMS, specialized, outputs, GRAPH, structure, 100, True) is None
+    assert entry_spec(PARAMS, specialized, outputs, GRAPH, structure, facts()) is None
 
 
 def test_devices_without_entries():
-    spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", 100, True)
+    spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", facts())
     chain = EntryChain()
     assert chain.add(object(), Echo(), spec) is None and len(chain) == 0
 
@@ -132,7 +139,7 @@ def test_an_entry_for_sizes_that_cannot_be_told_is_none():
     class Refuses(Echo):
         def entry(self, spec, cache=None):
             raise ValueError("no parameter gives the size B")
-    spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", 100, True)
+    spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", facts())
     assert EntryChain().add(object(), Refuses(), spec) is None
 
 
@@ -147,7 +154,7 @@ def test_chains_are_bounded(monkeypatch):
         def entry(self, spec, cache=None):
             return Entry()
     monkeypatch.setattr(native, "set_entry", lambda function, address: True)
-    spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", 100, True)
+    spec = entry_spec(PARAMS, {}, [Out("array")], GRAPH, "single", facts())
     chain = EntryChain()
     added = [chain.add(object(), Makes(), spec) is not None for _ in range(20)]
     assert added == [True] * 16 + [False] * 4 and len(chain) == 16

@@ -1,0 +1,134 @@
+"""Graphs to programs of kernels, and these to LLVM IR: what comes before there is machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from weft.compiler.ir import Graph
+from weft.compiler.kernel.columns import split_columns
+from weft.compiler.kernel.ir import Check, Failure, Program
+from weft.compiler.kernel.nested import Branch, Loop
+from weft.compiler.kernel.pieces import split_pieces
+from weft.compiler.kernel.program import build_program
+from weft.compiler.kernel.pullback import POINTWISE, UPDATES
+from weft.compiler.kernel.split import split_reductions
+from weft.compiler.kernel.spread import spread_updates
+from weft.compiler.ops.registry import names_of_kind
+from weft.compiler.target import Target
+from weft.compiler.types import Dim
+from weft.devices.cpu.assembler import assemble_all, assembly_text
+from weft.devices.cpu.compiled import CpuCompiled, Facts, Status
+from weft.devices.cpu.linker import linkable
+from weft.devices.cpu.lower import TABLE
+from weft.devices.cpu.module import Module, build_module
+from weft.devices.cpu.native import ensure
+from weft.devices.protocol import Cache, DeviceError, KernelInfo
+
+__all__ = ["CpuLowered", "lower", "supported"]
+
+_KINDS = ("kernels", "llvm", "asm")
+_COMPOSED = frozenset({"pinv"})     # of kinds that are library steps, but written in other ops
+
+
+def supported() -> frozenset[str]:
+    """All ops but those that no schedule or table line covers."""
+    loops = names_of_kind("reduction", "contraction", "scan", "sort", "structure",
+                          "control", "factorization", "transform")
+    return TABLE.union(POINTWISE, UPDATES, loops, ("searchsorted",)) - _COMPOSED
+
+
+def lower(graph: Graph, target: Target) -> CpuLowered:
+    """The program of kernels for an optimised graph."""
+    program = split_reductions(build_program(graph, target), target)
+    program = split_pieces(split_columns(program))
+    return CpuLowered(graph, spread_updates(program, target), target)
+
+
+class CpuLowered:
+    """A program of kernels; its LLVM IR is written when it is first asked for."""
+
+    kinds = _KINDS
+
+    def __init__(self, graph: Graph, program: Program, target: Target) -> None:
+        self.graph = graph
+        self.program = program
+        self.target = target
+
+    @cached_property
+    def module(self) -> Module:
+        """The LLVM module."""
+        return build_module(self.program, self.target)
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """What each step does, in order."""
+        return tuple(_describe(self.program, "", 1))
+
+    def text(self, kind: str) -> str:
+        """`kernels`, `llvm` or `asm`."""
+        if kind == "kernels":
+            return self.program.text()
+        if kind == "llvm":
+            return self.module.text
+        if kind == "asm":
+            return assembly_text(self.module.text, self.target)
+        raise DeviceError(f"device 'cpu' has no {kind} text",
+                          expected=f"one of {', '.join(_KINDS)}")
+
+    def compile(self, cache: Cache | None = None) -> CpuCompiled:
+        """Native code, from the cache where that has it."""
+        objects = assemble_all(self.module.parts, self.target, cache)
+        ensure(cache)
+        return CpuCompiled(linkable(objects), self._facts())
+
+    def _facts(self) -> Facts:
+        program, kernels = self.program, self.kernels
+        results = {b.name: b for b in program.buffers if b.kind == "result"}
+        distinct = list(dict.fromkeys(program.results))
+        return Facts(
+            params=tuple(b.type for b in program.buffers if b.kind == "param"),
+            results=tuple((results[n].index, results[n].type) for n in distinct),
+            order=tuple(distinct.index(n) for n in program.results),
+            symbols=program.symbols,
+            statuses={status: _status(c) for status, c in self.module.checks.items()},
+            constants=tuple(map(np.asarray, self.module.constants)),
+            kernels=len(kernels),
+            work=_work(kernels),
+            externals=self.module.externals)
+
+
+def _status(check: Check | Failure) -> Status:
+    if isinstance(check, Failure):
+        return Status("linalg", 0, 0, check.origin, check.text)
+    return Status(check.kind, check.axis, check.size, check.origin)
+
+
+def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[KernelInfo]:
+    """The steps of a program, those of loops and branches behind them."""
+    for step in program.steps:
+        nested = isinstance(step.kernel, (Branch, Loop))
+        each = turns if turns is not None else 1
+        yield KernelInfo(step.name, step.ops, step.origins,
+                         0 if nested else int(step.flops) * each,
+                         0 if nested else int(step.nbytes) * each, merged=(),
+                         stopped="; ".join(step.notes), inside=inside, turns=turns)
+        if isinstance(step.kernel, (Branch, Loop)):
+            for label, inner in step.kernel.nested:
+                yield from _describe(inner, f"{step.name}, {label}", _turns(step.kernel, turns))
+
+
+def _turns(kernel: Branch | Loop, outer: Dim | None) -> Dim | None:
+    if isinstance(kernel, Branch) or outer is None:
+        return outer
+    return outer * kernel.length if kernel.cond is None else None
+
+
+def _work(kernels: Sequence[KernelInfo]) -> int | None:
+    """Operations and bytes, or None where only running tells."""
+    total: Dim = 0
+    for k in kernels:
+        total = total + k.flops + k.nbytes
+    return total if isinstance(total, int) and all(k.turns is not None for k in kernels) else None
