@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     "reductions": {
         "reduction": """
             reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or argmax argmin""",
-        "scan": "cumsum cumprod cummax cummin",
+        "scan": "cumsum cumprod cummax cummin linear_recurrence",
         "contraction": "dot_general",
     },
     "indexing": {

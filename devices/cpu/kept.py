@@ -74,7 +74,8 @@ def _read(data: bytes, origins: Sequence[Origin]) -> tuple[Facts, Code]:
             {_int(status): Status(_str(kind), _int(axis), _as_dim(size), lines[_int(line)],
                                   _str(text))
              for status, kind, axis, size, line, text in statuses},
-            arrays, _int(kernels), None if work is None else _int(work), tuple(map(_str, externals)))
+            arrays, _int(kernels), None if work is None else _int(work),
+            tuple(map(_str, externals)))
     except (TypeError, SyntaxError, KeyError, IndexError, struct.error, RecursionError,
             MemoryError) as error:
         raise ValueError(f"not a program: {error}") from None
