@@ -47,4 +47,14 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     "control": {
         "control": "case while scan",
     },
+    "windows": {
+        "view": "window unwindow copy",
+        "windows": "fold reduce_window",
+    },
+    "convolution": {
+        "windows": "conv",
+    },
+    "random": {
+        "elementwise": "threefry",
+    },
 }
