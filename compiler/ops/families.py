@@ -17,7 +17,7 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
             real imag is_nan is_inf is_finite signbit popcnt frexp_mantissa frexp_exponent add sub
             mul div floor_divide remainder fmod pow atan2 maximum minimum fmax fmin hypot logaddexp
             logaddexp2 copysign nextafter and or xor shift_left shift_right gcd lcm eq ne lt le gt
-            ge complex ldexp select convert bitcast""",
+            ge complex ldexp select convert bitcast stop_gradient optimization_barrier""",
     },
     "views": {
         "view": "broadcast_in_dim reshape transpose reverse slice pad concatenate",
@@ -56,5 +56,8 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     },
     "random": {
         "elementwise": "threefry",
+    },
+    "call": {
+        "control": "call",
     },
 }

@@ -30,7 +30,7 @@ from weft.devices.protocol import Cache, DeviceError, KernelInfo
 __all__ = ["CpuLowered", "lower", "supported"]
 
 _KINDS = ("kernels", "llvm", "asm")
-_COMPOSED = frozenset({"pinv"})     # of kinds that are library steps, but written in other ops
+_COMPOSED = frozenset({"call", "pinv"})     # of kinds that are, but themselves replaced before
 
 
 def supported() -> frozenset[str]:
