@@ -147,9 +147,12 @@ class Graph:
 
 
 def nested_graphs(node: Node) -> dict[str, Graph]:
-    """The graphs in a node's attributes, by label: ``body``, ``branches[1]``."""
+    """The graphs in a node's attributes, by label: ``body``, ``branches[1]``; in the order in which
+    the op declares them."""
     found: dict[str, Graph] = {}
-    for name, value in node.attrs.items():
+    order = node.op.attrs if node.op is not None else ()
+    for name in (*order, *(k for k in node.attrs if k not in order)):
+        value = node.attrs.get(name)
         if isinstance(value, Graph):
             found[name] = value
         elif isinstance(value, tuple):

@@ -11,6 +11,7 @@ from weft.compiler.lazy_dataclass import replace
 from weft.compiler.passes.base import History, Pass, Step
 from weft.compiler.passes.calls import InlineCalls
 from weft.compiler.passes.clean import EliminateCommon, EliminateDead
+from weft.compiler.passes.control import SimplifyControl
 from weft.compiler.passes.simplify import Canonicalize, Decompose, FoldConstants, MoveShapes
 from weft.compiler.target import Target
 from weft.compiler.verify import verify
@@ -22,6 +23,7 @@ DEFAULT: tuple[Pass, ...] = (
     EliminateDead(),    # before the rest: tracing leaves dead nodes that no pass should look at
     FoldConstants(),
     EliminateCommon(),  # before the rules: many ask whether two operands are one node
+    SimplifyControl(),  # what it writes out is then simplified like the rest
     Canonicalize(),
     Decompose(),        # after the rules have seen the user's ops, before shapes settle
     MoveShapes(),

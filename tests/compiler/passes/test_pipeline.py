@@ -104,7 +104,8 @@ def test_stop_after() -> None:
         run_pipeline(parse(TEXT), TARGET, stop_after="cse")
     assert str(caught.value) == (
         "there is no pass named 'cse'\n  expected: one of inline-calls, eliminate-dead, "
-        "fold-constants, eliminate-common, canonicalize, decompose, move-shapes")
+        "fold-constants, eliminate-common, simplify-control, canonicalize, decompose, "
+        "move-shapes")
 
 
 def test_the_pass_that_breaks_the_graph_is_named() -> None:
