@@ -70,6 +70,8 @@ class Hooks:
 
     def __getattr__(self, name: str) -> Any:
         complete()
+        if name not in self.__dict__:           # what tools ask of any object
+            raise AttributeError(name)
         return self.__dict__[name]
 
 

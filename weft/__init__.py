@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
+    from weft.frontend.parts import dynamic_slice, dynamic_update_slice, index_update
     from weft.frontend.pytree import register_pytree
     from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
     from weft.frontend.transforms.batching import vmap
@@ -42,6 +43,8 @@ __all__ = [
     "cond",
     "custom_jvp",
     "custom_vjp",
+    "dynamic_slice",
+    "dynamic_update_slice",
     "errors",
     "explain",
     "fori_loop",
@@ -49,6 +52,7 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
+    "index_update",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -84,6 +88,7 @@ _HOMES = {name: module for module, names in {
         "associative_scan", "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
     "weft.frontend.explain": ("explain",),
     "weft.frontend.jit": ("jit",),
+    "weft.frontend.parts": ("dynamic_slice", "dynamic_update_slice", "index_update"),
     "weft.frontend.pytree": ("register_pytree",),
     "weft.frontend.settings": ("get_num_threads", "list_devices", "set_num_threads"),
     "weft.frontend.transforms.batching": ("vmap",),

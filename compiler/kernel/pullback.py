@@ -49,8 +49,40 @@ def expression(reader: Reader, node: Node, at: At, guard: Expr | None = None) ->
         args = [reader.read(i, at if i.shape else (), guard) for i in node.inputs]
         if node.opname == "pow" and node.dtype.kind == "int" and guard is None:
             _check_exponent(reader, node, args[1])
+        index = _as_index(node.opname, args) if node.opname in _ON_INDICES else None
+        if index is not None:
+            return reader.exprs.index(index, _I64)
         return reader.exprs.apply(node.opname, node.dtype, *args)
     return POINTWISE[node.opname](reader, node, at, guard)
+
+
+_ON_INDICES: dict[str, Callable[[Index, Index], Index]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b.const if b.is_constant else b * a.const,
+    "floor_divide": lambda a, b: a // b.const,
+    "remainder": lambda a, b: a % b.const,
+}
+_SMALL = 1 << 31        # factors and summands that are sure not to overflow
+
+
+def _as_index(op: str, args: Sequence[Expr]) -> Index | None:
+    """Arithmetic on elements' own numbers, which reads of arrays can follow as plain steps."""
+    parts = []
+    for e in args:
+        if e.dtype is not _I64 or e.kind not in ("index", "const"):
+            return None
+        index = e.index[0] if e.kind == "index" else as_index(int(e.what))
+        if isinstance(index.const, int) and abs(index.const) >= _SMALL:
+            return None
+        parts.append(index)
+    a, b = parts
+    if all(e.kind == "const" for e in args) or (op == "mul" and a.terms and b.terms):
+        return None
+    if op in ("floor_divide", "remainder") and not (
+            b.is_constant and isinstance(b.const, int) and b.const > 0):
+        return None
+    return _ON_INDICES[op](a, b)
 
 
 def _check_exponent(r: Reader, n: Node, exponent: Expr) -> None:

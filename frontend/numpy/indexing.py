@@ -8,8 +8,8 @@ among them count), in front otherwise.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,8 @@ from weft.frontend.problems import problem
 from weft.frontend.table import HOOKS
 from weft.frontend.tracer import Tracer
 
-__all__ = ["Item", "getitem", "index_error", "index_node", "is_mask", "refuse_mask", "take_axis"]
+__all__ = ["ADVANCED", "PLANNERS", "Item", "Plan", "check_bound", "getitem", "index_error",
+           "index_node", "is_mask", "items_of", "plan_of", "refuse_mask", "sliced", "take_axis"]
 
 _VALID = ("only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or "
           "boolean arrays are valid indices")
@@ -145,7 +146,8 @@ def _expand(items: list[Item], rank: int) -> list[Item]:
 
 # ---- bounds
 
-def _check_bound(i: int, axis: int, size: Dim) -> None:
+def check_bound(i: int, axis: int, size: Dim) -> None:
+    """Refuse an int outside an axis of known size."""
     if isinstance(size, int) and not -size <= i < size:
         raise index_error(f"index {i} is out of bounds for axis {axis} with size {size}")
 
@@ -203,7 +205,7 @@ def _symbolic_end(end: Any, size: Dim, default: Dim) -> Dim | None:
 # ---- the work
 
 @dataclass
-class _Plan:
+class Plan:
     """What to do: the slice of each source axis, the shape after it, the gather after that."""
 
     bounds: list[tuple[Dim, Dim, int, bool]]
@@ -214,12 +216,14 @@ class _Plan:
     parted: bool = False                       # whether something stands between index arrays
 
 
+Planner: TypeAlias = Callable[[Plan, Any, Shape], None]
+
+
 def getitem(x: Tracer, index: Any) -> Tracer:
     """`x[index]`: a view (in NumPy) for basic indices, a new array for index arrays."""
-    items = _expand(_items(index), len(x.node.shape))
-    fancy = any(i.kind in ("array", "mask", "flag") for i in items)
-    plan = _plan(items, x.node.shape, fancy)
-    node = _sliced(x.node, plan)
+    items = items_of(index, len(x.node.shape))
+    plan = plan_of(items, x.node.shape)
+    node = sliced(x.node, plan)
     if not plan.arrays and x.kind != "array":
         return result(node) if index == () else as_array(node)
     if not plan.arrays:
@@ -231,25 +235,37 @@ def getitem(x: Tracer, index: Any) -> Tracer:
     return as_array(node) if dots else result(node)
 
 
-def _plan(items: Sequence[Item], shape: Shape, fancy: bool) -> _Plan:
-    plan = _Plan([], [], [])
+ADVANCED = frozenset(("array", "mask", "flag"))
+"""The kinds of items with which NumPy's index is an advanced one."""
+
+
+def items_of(index: Any, rank: int) -> list[Item]:
+    """The elements of an index into an array of this rank, its ellipsis written out."""
+    return _expand(_items(index), rank)
+
+
+def plan_of(items: Sequence[Item], shape: Shape,
+            planners: Mapping[str, Planner] | None = None) -> Plan:
+    """What to do for these elements of an index into an array of this shape."""
+    plan = Plan([], [], [])
+    fancy = any(i.kind in ADVANCED for i in items)
     waiting = False                            # an index array was seen, then something else
     for item in items:
-        takes_part = item.kind in ("array", "mask", "flag") or (fancy and item.kind == "int")
+        takes_part = item.kind in ADVANCED or (fancy and item.kind == "int")
         if takes_part:
             plan.parted = plan.parted or waiting
             if plan.position is None:
                 plan.position = plan.kept
         else:
             waiting = waiting or plan.position is not None
-        _PLANNERS[item.kind](plan, item.value, shape)
+        (planners or PLANNERS)[item.kind](plan, item.value, shape)
     return plan
 
 
-def _plan_int(plan: _Plan, i: int, shape: Shape) -> None:
+def _plan_int(plan: Plan, i: int, shape: Shape) -> None:
     axis = len(plan.bounds)
     size = shape[axis]
-    _check_bound(i, axis, size)
+    check_bound(i, axis, size)
     if isinstance(size, int):
         i = i % size
         plan.bounds.append((i, i + 1, 1, False))
@@ -259,7 +275,7 @@ def _plan_int(plan: _Plan, i: int, shape: Shape) -> None:
     plan.shape.append(size)
 
 
-def _plan_slice(plan: _Plan, s: slice, shape: Shape) -> None:
+def _plan_slice(plan: Plan, s: slice, shape: Shape) -> None:
     axis = len(plan.bounds)
     if s == slice(None):
         bounds: tuple[Dim, Dim, int, bool] = (0, shape[axis], 1, False)
@@ -271,12 +287,12 @@ def _plan_slice(plan: _Plan, s: slice, shape: Shape) -> None:
     plan.kept += 1
 
 
-def _plan_new(plan: _Plan, _: Any, shape: Shape) -> None:
+def _plan_new(plan: Plan, _: Any, shape: Shape) -> None:
     plan.shape.append(1)
     plan.kept += 1
 
 
-def _plan_array(plan: _Plan, indices: Any, shape: Shape) -> None:
+def _plan_array(plan: Plan, indices: Any, shape: Shape) -> None:
     axis = len(plan.bounds)
     size = shape[axis]
     plan.bounds.append((0, size, 1, False))
@@ -285,7 +301,7 @@ def _plan_array(plan: _Plan, indices: Any, shape: Shape) -> None:
     plan.shape.append(size)
 
 
-def _plan_mask(plan: _Plan, value: tuple[Any, int], shape: Shape) -> None:
+def _plan_mask(plan: Plan, value: tuple[Any, int], shape: Shape) -> None:
     mask, k = value
     axis = len(plan.bounds)
     if mask.shape[k] != shape[axis]:
@@ -295,15 +311,15 @@ def _plan_mask(plan: _Plan, value: tuple[Any, int], shape: Shape) -> None:
     _plan_array(plan, mask.nonzero()[k].tolist(), shape)
 
 
-def _plan_flag(plan: _Plan, flag: bool, shape: Shape) -> None:
+def _plan_flag(plan: Plan, flag: bool, shape: Shape) -> None:
     indices = build().constant(np.zeros(int(flag), np.int64))
     plan.arrays.append((len(plan.shape), indices, "clip"))
     plan.shape.append(1)
 
 
-_PLANNERS: dict[str, Callable[[_Plan, Any, Shape], None]] = {
-   "int": _plan_int, "slice": _plan_slice, "new": _plan_new, "array": _plan_array,
-             "mask": _plan_mask, "flag": _plan_flag, "gap": lambda plan, value, shape: None}
+PLANNERS: dict[str, Planner] = {
+    "int": _plan_int, "slice": _plan_slice, "new": _plan_new, "array": _plan_array,
+    "mask": _plan_mask, "flag": _plan_flag, "gap": lambda plan, value, shape: None}
 
 
 def index_node(indices: Any, axis: int, size: Dim) -> tuple[Node, str]:
@@ -324,7 +340,8 @@ def index_node(indices: Any, axis: int, size: Dim) -> tuple[Node, str]:
     return b.constant(np.where(array < 0, array + size, array)), "clip"
 
 
-def _sliced(node: Node, plan: _Plan) -> Node:
+def sliced(node: Node, plan: Plan) -> Node:
+    """The part of an array that the plan's slices leave, in the shape after them."""
     b, shape = build(), node.shape
     if any(bound[:3] != (0, d, 1) for bound, d in zip(plan.bounds, shape)):
         starts, limits, strides, _ = zip(*plan.bounds)
@@ -335,7 +352,7 @@ def _sliced(node: Node, plan: _Plan) -> Node:
     return b.reshape(node, tuple(plan.shape))
 
 
-def _gathered(node: Node, plan: _Plan) -> Node:
+def _gathered(node: Node, plan: Plan) -> Node:
     axes = tuple(axis for axis, _, _ in plan.arrays)
     indices = broadcast([n for _, n, _ in plan.arrays])
     mode = "raise" if any(m == "raise" for _, _, m in plan.arrays) else "clip"

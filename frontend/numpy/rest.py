@@ -4,6 +4,7 @@ from weft.frontend.numpy import (
     einsum,
     factorizations,
     fft,
+    histograms,
     info,
     joins,
     moves,
@@ -18,9 +19,10 @@ from weft.frontend.numpy import (
     sorting,
     ufunc_methods,
     unsupported,
+    updates,
     writes,
 )
 
-__all__ = ["einsum", "factorizations", "fft", "info", "joins", "moves", "nans", "norms",
-           "numeric", "padding", "picks", "scans", "selection", "signals", "sorting",
-           "ufunc_methods", "unsupported", "writes"]
+__all__ = ["einsum", "factorizations", "fft", "histograms", "info", "joins", "moves", "nans",
+           "norms", "numeric", "padding", "picks", "scans", "selection", "signals", "sorting",
+           "ufunc_methods", "unsupported", "updates", "writes"]

@@ -21,7 +21,6 @@ from weft.frontend.numpy.common import (
     same_dtype,
     ufunc,
 )
-from weft.frontend.numpy.creation import linspace
 from weft.frontend.numpy.joins import part
 from weft.frontend.numpy.moves import flip
 from weft.frontend.numpy.picks import along_axis
@@ -312,51 +311,3 @@ def _nanmedian(a: Array, axis: Any = None, out: Any = None, overwrite_input: boo
                keepdims: Any = False) -> Any:
     keep = bool(keepdims) and keepdims is not np._NoValue
     return quantiles(a, 0.5, axis, out, "midpoint", keep, True)
-
-
-# ---- histograms: sorted data, counted by searching for the edges
-
-@implements(np.histogram_bin_edges)
-def _bin_edges(a: Array, bins: Any = 10, range: Any = None, weights: Any = None) -> Any:
-    if isinstance(bins, str):
-        raise problem(UnsupportedError, f"bins={bins!r} makes the number of bins depend on values",
-                      repair="give the number of bins, or the edges")
-    if (type(bins) is Tracer and bins.node.shape) or isinstance(bins, (list, tuple, np.ndarray)):
-        return lift(bins)
-    x = ravel(a)
-    if range is not None:
-        low, high = range
-    else:
-        low, high = fold("reduce_min", x.node, 0), fold("reduce_max", x.node, 0)
-    low, high = (as_array(build().convert(lift(v).node, "f64")) for v in (low, high))
-    flat = ufunc("equal", low, high)
-    b = build()
-    half = b.scalar(0.5, "f64")
-    ends = [as_array(b.select(flat.node, f(v.node, half), v.node))
-            for f, v in ((b.sub, low), (b.add_, high))]
-    edges = linspace(ends[0], ends[1], int(bins) + 1)
-    return as_array(b.convert(edges.node, x.element if x.element.is_float else "f64"))
-
-
-@implements(np.histogram)
-def _histogram(a: Array, bins: Any = 10, range: Any = None, density: Any = None,
-               weights: Any = None) -> Any:
-    b, x = build(), ravel(a)
-    edges = _bin_edges(a, bins, range)
-    order = argsort(x, stable=True)
-    data = as_array(along_axis(x.node, order.node, 0, "clip"))
-    n: Any = edges.node.shape[0]
-    left = searchsorted(data, edges[:n - 1], "left")
-    right = searchsorted(data, edges[n - 1:], "right")
-    at = b.concatenate(left.node, right.node, axis=0)
-    if weights is None:
-        total = at
-    else:
-        w = along_axis(ravel(weights).node, order.node, 0, "clip")
-        run = b.pad(b.cumsum(w, axis=0), b.scalar(0, w.dtype), low=(1,), high=(0,))
-        total = b.gather(run, at, axes=(0,), position=0, mode="clip")
-    counts = as_array(b.sub(part(total, 0, 1, n), part(total, 0, 0, n - 1)))
-    if density:
-        width = edges[1:] - edges[:n - 1]
-        return counts / width / fold("reduce_sum", counts.node, 0), edges
-    return counts, edges

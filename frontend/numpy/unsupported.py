@@ -24,16 +24,8 @@ _SHAPES = {
     np.setdiff1d: "use ~np.isin(x, y), which keeps the shape of x",
     np.setxor1d: "call it on the result of the compiled function",
     np.trim_zeros: "slice by bounds known while tracing",
-    np.bincount: "use (np.arange(n)[:, None] == x).sum(axis=1) for a known n",
 }
-_WRITES = "build the new array instead: np.where(mask, new, old)"
 _OTHERS = {
-    np.place: ("it writes into its argument", _WRITES),
-    np.put: ("it writes into its argument", _WRITES),
-    np.putmask: ("it writes into its argument", _WRITES),
-    np.put_along_axis: ("it writes into its argument", _WRITES),
-    np.fill_diagonal: ("it writes into its argument",
-                       "use np.where(np.eye(n, dtype=bool), value, x)"),
     np.resize: ("it repeats or cuts by size", "use np.tile, np.reshape and slices"),
     np.apply_along_axis: ("it calls a Python function for every slice",
                           "write the function on whole arrays, with axis="),

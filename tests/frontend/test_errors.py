@@ -237,13 +237,28 @@ ERRORS: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception], str]] =
      (V,), TypeError,
      "numpy.packbits cannot be traced yet\nHERE\n"
      "  repair:   compute it outside the compiled function and pass the result in"),
+    (lambda x: np.resize(x, 3),
+     (V,), TypeError,
+     "numpy.resize cannot be traced: it repeats or cuts by size\nHERE\n"
+     "  repair:   use np.tile, np.reshape and slices"),
     (lambda x: np.put(x, 0, 1),
      (V,), TypeError,
-     "numpy.put cannot be traced: it writes into its argument\nHERE\n"
-     "  repair:   build the new array instead: np.where(mask, new, old)"),
+     "np.put changes an argument, the caller's own array, which is not traced yet\nHERE\n"
+     "  expected: a new array, bound to the name\n"
+     "  repair:   write to a copy, or start with x = x.copy()"),
     (lambda x: np.add.at(x, 0, 1),
      (V,), TypeError,
-     "np.add.at cannot be traced yet\nHERE\n"
+     "np.add.at changes an argument, the caller's own array, which is not traced yet\nHERE\n"
+     "  expected: a new array, bound to the name\n"
+     "  repair:   write to a copy, or start with x = x.copy()"),
+    (lambda x: np.arctan2.at(x.copy(), np.array([0, 0]), 1),
+     (V,), TypeError,
+     "np.arctan2.at with index arrays is not traced\nHERE\n"
+     "  expected: np.add.at, np.multiply.at, np.maximum.at, np.minimum.at, np.subtract.at\n"
+     "  repair:   where no place is met twice, x[i] = f(x[i]) says the same"),
+    (lambda x: np.add.reduceat(x, [0]),
+     (V,), TypeError,
+     "np.add.reduceat cannot be traced yet\nHERE\n"
      "  repair:   write it with np.add.reduce, np.where or np.take"),
     (lambda x: np.add(x, 1, where=x > 0),
      (V,), TypeError,
