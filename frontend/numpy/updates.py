@@ -321,7 +321,7 @@ _AT = {"add": "add", "multiply": "mul", "maximum": "max", "minimum": "min"}
 def _ufunc_at(trace: Trace, ufunc: Any, a: Any, indices: Any, b: Any = None) -> None:
     name = ufunc.__name__
     _writes(a, f"np.{name}.at")
-    operands = () if ufunc.nin == 1 else (lift(b),)
+    operands: tuple[Tracer, ...] = () if ufunc.nin == 1 else (lift(b),)
     _check_loop(ufunc, a, operands)
     if name == "subtract":
         name, operands = "add", (apply(trace, np.negative, (as_array(_converted(a, b)),)),)

@@ -129,7 +129,7 @@ def test_errors(fn: Any, kind: type[Exception], text: str) -> None:
     error = caught.value
     assert isinstance(error, errors.WeftError)
     assert error.what == text
-    assert error.origin is not None and error.origin.file.endswith("test_updates.py")
+    assert error.origin is not None and error.origin.file.endswith("test_index_updates.py")
 
 
 def test_dynamic_slices() -> None:
