@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from weft.compiler.errors import ShapeError
-from weft.frontend.numpy.common import static
+from weft.compiler.ops import OPS
+from weft.compiler.types import DTYPES
+from weft.frontend.numpy.common import as_array, axes_of, build, lift, of_kind, static
 from weft.frontend.problems import problem
 from weft.frontend.recording import active
+from weft.frontend.tracer import Tracer
 
-__all__ = ["Array", "function", "several"]
+__all__ = ["Array", "applied", "constant", "floating", "function", "reduced", "several", "size_of"]
 
 Array = Any      # an array, or what NumPy takes as one
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,3 +45,46 @@ def several(value: Any, n: int, what: str) -> tuple[int, ...]:
                           expected=f"one number, or {n}")
         return tuple(static(v, what) for v in value)
     return (static(value, what),) * n
+
+
+def floating(x: Array) -> Tracer:
+    """The array as a traced one of real or complex numbers: integers become float64."""
+    t = lift(x)
+    if t.weak:
+        t = as_array(t.node)
+    if t.element.is_inexact:
+        return t
+    return of_kind(t, build().convert(t.node, DTYPES["f64"]))
+
+
+def applied(op: str, x: Array) -> Tracer:
+    """A unary op of the compiler's, of an array of real numbers."""
+    t = floating(x)
+    return of_kind(t, build().add(op, t.node))
+
+
+def constant(x: Array) -> Any:
+    """The value, which derivatives take to be constant."""
+    t = lift(x)
+    return of_kind(t, build().add("stop_gradient", t.node)) if "stop_gradient" in OPS else t
+
+
+def size_of(x: Array, axis: Any) -> Any:
+    """How many elements there are along some axes; None for all."""
+    t = lift(x)
+    count: Any = 1
+    for a in axes_of(axis, len(t.node.shape)):
+        count = count * t.shape[a]
+    return count
+
+
+def reduced(values: Any, reduction: str, what: str) -> Any:
+    """Losses averaged, added up, or left as they are."""
+    if reduction == "mean":
+        return values.mean()
+    if reduction == "sum":
+        return values.sum()
+    if reduction != "none":
+        raise problem(ShapeError, f"{what} got reduction={reduction!r}",
+                      expected='"mean", "sum" or "none"')
+    return values
