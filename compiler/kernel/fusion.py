@@ -147,6 +147,8 @@ class _Fusion:
         """None if the cluster may compute the node itself, else the reason why not."""
         if k.library:
             return "a library step takes stored arrays"
+        if node.opname == "copy":
+            return "a copy is stored"
         if self.depth_in(node, k) > MAX_DEPTH:
             return "the chain of operations is long"
         reads = k.demand[node]

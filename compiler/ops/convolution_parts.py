@@ -80,14 +80,15 @@ class _Parts:
         return first + self.spatial + second
 
     def _windows(self, order: str) -> tuple[Node, str]:
-        """The window of the padded left side, and its axes (capital letters are the kernel's)."""
+        """The window of the padded left side, which is stored for it, and its axes (capital
+        letters are the kernel's)."""
         b, a, x = self.b, self.attrs, self.node.inputs[0]
         x = _permuted(b, x, self.labels.lhs, order)
         axes = tuple(order.index(c) for c in self.spatial)
         inside = dilated(b, x, axes, a["lhs_dilation"])
         whole = padded(b, inside, b.scalar(0, x.dtype), axes, a["padding"])
-        if whole is x and order != self.labels.lhs:
-            whole = b.copy(x)
+        if whole is not x or order != self.labels.lhs:
+            whole = b.copy(whole)
         size = tuple(self.node.inputs[1].shape[self.labels.rhs.index(c)] for c in self.spatial)
         view = b.window(whole, axes=axes, size=size, stride=a["strides"],
                         dilation=a["rhs_dilation"])
@@ -100,7 +101,9 @@ class _Parts:
         return moved if order == source else self.b.copy(moved)
 
     def _out(self, x: Node, have: str) -> Node:
-        return _permuted(self.b, x, have, self.labels.out)
+        """The result in its own order of axes, stored first in the order in which it is made."""
+        return x if have == self.labels.out else _permuted(self.b, self.b.copy(x), have,
+                                                           self.labels.out)
 
     # ---- the three ways
 
@@ -118,8 +121,8 @@ class _Parts:
         return self._out(out, free + "f")
 
     def _each_channel(self) -> Node:
-        """Every channel by itself: products added up in loops whose lanes run over channels."""
-        b, order = self.b, self._order()
+        """Every channel by itself: products added up in loops, the layout being what it is."""
+        b, order = self.b, self.labels.lhs
         view, axes = self._windows(order)
         channel, gone = ("f", "") if self.groups > 1 else ("b", "f")
         w, source = self.node.inputs[1], self.labels.rhs

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.errors import ShapeError
-from weft.frontend.nn.common import Array, applied, floating, function
+from weft.frontend.nn.common import Array, applied, floating, rounded
 from weft.frontend.numpy.common import axis_of, lift
 from weft.frontend.problems import problem
 
@@ -25,7 +25,7 @@ SELU_ALPHA = 1.6732632423543772848170429916717      # Klambauer et al., "Self-No
 SELU_SCALE = 1.0507009873554804934193349852946      # Networks", 2017
 
 
-@function
+@rounded
 def relu(x: Array) -> Any:
     """max(x, 0); the derivative at 0 is 0.
 
@@ -37,14 +37,14 @@ def relu(x: Array) -> Any:
     return np.where(x <= 0, 0, x)
 
 
-@function
+@rounded
 def relu6(x: Array) -> Any:
     """min(max(x, 0), 6); the derivative at 0 and 6 is 0."""
     x = lift(x)
     return np.where(x <= 0, 0, np.where(x >= 6, 6, x))
 
 
-@function
+@rounded
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Any:
     """x where x > 0, else negative_slope * x, which is the derivative at 0 as well."""
     x = floating(x)
@@ -56,28 +56,28 @@ def _expm1_below_0(x: Any) -> Any:
     return np.expm1(np.where(x > 0, 0, x))
 
 
-@function
+@rounded
 def elu(x: Array, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha * (exp(x) - 1) (Clevert et al., 2015)."""
     x = floating(x)
     return np.where(x > 0, x, alpha * _expm1_below_0(x))
 
 
-@function
+@rounded
 def selu(x: Array) -> Any:
     """The ELU scaled to keep mean 0 and variance 1 (Klambauer et al., 2017)."""
     x = floating(x)
     return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * _expm1_below_0(x))
 
 
-@function
+@rounded
 def celu(x: Array, alpha: float = 1.0) -> Any:
     """x where x > 0, else alpha * (exp(x / alpha) - 1) (Barron, 2017)."""
     x = floating(x)
     return np.where(x > 0, x, alpha * _expm1_below_0(x / alpha))
 
 
-@function
+@rounded
 def gelu(x: Array, approximate: Any = False) -> Any:
     """x times the normal distribution function of x (Hendrycks and Gimpel, 2016).
 
@@ -100,19 +100,19 @@ def gelu(x: Array, approximate: Any = False) -> Any:
     return x * (0.5 * applied("erfc", x * -math.sqrt(0.5)))
 
 
-@function
+@rounded
 def sigmoid(x: Array) -> Any:
     """1 / (1 + exp(-x)), without overflow."""
     return applied("logistic", x)
 
 
-@function
+@rounded
 def log_sigmoid(x: Array) -> Any:
     """log(sigmoid(x)) = -log(1 + exp(-x)), also where the sigmoid is 0."""
     return -softplus(-floating(x))
 
 
-@function
+@rounded
 def softplus(x: Array) -> Any:
     """log(1 + exp(x)), which is x for large x.
 
@@ -125,7 +125,7 @@ def softplus(x: Array) -> Any:
     return np.where(above, x, 0) + np.log1p(np.exp(np.where(above, -x, x)))
 
 
-@function
+@rounded
 def silu(x: Array) -> Any:
     """x * sigmoid(x), also known as swish."""
     x = floating(x)
@@ -135,27 +135,27 @@ def silu(x: Array) -> Any:
 swish = silu
 
 
-@function
+@rounded
 def mish(x: Array) -> Any:
     """x * tanh(softplus(x)) (Misra, 2019)."""
     x = floating(x)
     return x * np.tanh(softplus(x))
 
 
-@function
+@rounded
 def soft_sign(x: Array) -> Any:
     """x / (1 + |x|)."""
     x = floating(x)
     return x / (1 + np.abs(x))
 
 
-@function
+@rounded
 def hard_sigmoid(x: Array) -> Any:
     """relu6(x + 3) / 6."""
     return relu6(floating(x) + 3) / 6
 
 
-@function
+@rounded
 def hard_silu(x: Array) -> Any:
     """x * hard_sigmoid(x), also known as hard swish (Howard et al., 2019)."""
     x = floating(x)
@@ -165,21 +165,21 @@ def hard_silu(x: Array) -> Any:
 hard_swish = hard_silu
 
 
-@function
+@rounded
 def hard_tanh(x: Array) -> Any:
     """x, kept within [-1, 1]; the derivative at -1 and 1 is 0."""
     x = lift(x)
     return np.where(x <= -1, -1, np.where(x >= 1, 1, x))
 
 
-@function
+@rounded
 def squareplus(x: Array, b: float = 4.0) -> Any:
     """(x + sqrt(x**2 + b)) / 2 (Barron, 2021)."""
     x = floating(x)
     return (x + np.sqrt(x * x + b)) * 0.5
 
 
-@function
+@rounded
 def glu(x: Array, axis: int = -1) -> Any:
     """The first half along an axis times the sigmoid of the second (Dauphin et al., 2016).
 

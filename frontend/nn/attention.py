@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.errors import DTypeError, ShapeError
-from weft.frontend.nn.common import Array, floating, function
+from weft.compiler.ir import Node
+from weft.compiler.types import DTYPES
+from weft.frontend.nn.common import Array, floating, function, rounded
 from weft.frontend.nn.normalization import softmax
-from weft.frontend.numpy.common import lift, static
+from weft.frontend.numpy.common import as_array, build, lift, static
 from weft.frontend.problems import problem
 
 __all__ = ["embedding", "multi_head_attention", "one_hot", "scaled_dot_product_attention"]
 
 
-@function
+@rounded
 def scaled_dot_product_attention(query: Array, key: Array, value: Array,
                                  attn_mask: Array | None = None, is_causal: bool = False,
                                  scale: float | None = None, bias: Array | None = None) -> Any:
@@ -49,7 +51,7 @@ def scaled_dot_product_attention(query: Array, key: Array, value: Array,
         k, v = (np.expand_dims(t, -3) for t in (k, v))
     if scale is None:
         scale = 1 / math.sqrt(q.shape[-1])
-    scores = (q * scale) @ np.swapaxes(k, -1, -2)
+    scores = (q @ np.swapaxes(k, -1, -2)) * scale     # (scaled as they are stored)
     keep = None
     for extra in (attn_mask, bias):
         if extra is None:
@@ -62,7 +64,7 @@ def scaled_dot_product_attention(query: Array, key: Array, value: Array,
         else:
             scores = scores + extra
     if is_causal:
-        past = np.arange(scores.shape[-1]) <= np.arange(scores.shape[-2])[:, None]
+        past = _numbers(scores.node, -1) <= _numbers(scores.node, -2)
         keep = past if keep is None else np.logical_and(keep, past)
     if keep is not None:
         keep = np.broadcast_to(keep, scores.shape)
@@ -71,6 +73,11 @@ def scaled_dot_product_attention(query: Array, key: Array, value: Array,
         shape = out.shape
         out = out.reshape((*shape[:-4], shape[-4] * shape[-3], *shape[-2:]))
     return out
+
+
+def _numbers(scores: Node, axis: int) -> Any:
+    """Each query's, or each key's, number, at every score."""
+    return as_array(build().iota(shape=scores.shape[-2:], axis=axis + 2, dtype=DTYPES["i64"]))
 
 
 def _groups(q: Any, k: Any, v: Any) -> int:

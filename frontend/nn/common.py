@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from weft.compiler.errors import ShapeError
 from weft.compiler.ops import OPS
 from weft.compiler.types import DTYPES
@@ -15,7 +17,8 @@ from weft.frontend.problems import problem
 from weft.frontend.recording import active
 from weft.frontend.tracer import Tracer
 
-__all__ = ["Array", "applied", "constant", "floating", "function", "reduced", "several", "size_of"]
+__all__ = ["Array", "applied", "constant", "floating", "function", "reduced", "rounded",
+           "several", "size_of"]
 
 Array = Any      # an array, or what NumPy takes as one
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +38,33 @@ def function(fn: F) -> F:
             compiled = importlib.import_module("weft.frontend.jit").jit(fn)
         return compiled(*args, **kwargs)
     return call  # type: ignore[return-value]
+
+
+def rounded(fn: F) -> F:
+    """A `function` that computes with 16-bit floats as float32 and rounds its result once.
+
+    (NumPy has no weak promotion for bfloat16: with a Python number it becomes float32.)
+    """
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        small: list[Any] = []
+        wide: list[Any] = []
+
+        def widened(x: Any) -> Any:
+            if not isinstance(x, np.ndarray | np.generic):
+                return x
+            t = lift(x)
+            if not t.element.is_inexact:
+                return t
+            (small if t.element.itemsize == 2 else wide).append(t.element)
+            return of_kind(t, build().convert(t.node, DTYPES["f32"])) \
+                if t.element.itemsize == 2 else t
+        out = fn(*map(widened, args), **{k: widened(v) for k, v in kwargs.items()})
+        if not small or wide:
+            return out
+        t = lift(out)
+        return of_kind(t, build().convert(t.node, small[0]))
+    return function(call)  # type: ignore[return-value]
 
 
 def several(value: Any, n: int, what: str) -> tuple[int, ...]:

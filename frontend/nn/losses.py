@@ -12,7 +12,7 @@ import numpy as np
 
 from weft.compiler.errors import ShapeError
 from weft.frontend.nn.activation import softplus
-from weft.frontend.nn.common import Array, floating, function, reduced
+from weft.frontend.nn.common import Array, floating, reduced, rounded
 from weft.frontend.nn.normalization import log_softmax
 from weft.frontend.numpy.common import axis_of, lift
 from weft.frontend.problems import problem
@@ -22,7 +22,7 @@ __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_s
            "smooth_l1_loss"]
 
 
-@function
+@rounded
 def cross_entropy(logits: Array, target: Array, axis: int = -1, reduction: str = "mean",
                   label_smoothing: float = 0.0, ignore_index: int | None = None) -> Any:
     """-sum of target * log_softmax(logits) along the axis of the classes.
@@ -69,7 +69,7 @@ def _of_distributions(logs: Any, target: Any, axis: int, smoothing: Any) -> Any:
     return -np.where(target == 0, 0, target * logs).sum(axis=axis)
 
 
-@function
+@rounded
 def binary_cross_entropy_with_logits(logits: Array, target: Array, reduction: str = "mean",
                                      pos_weight: Array | None = None) -> Any:
     """-(target * log(p) + (1 - target) * log(1 - p)) for p = sigmoid(logits).
@@ -83,7 +83,7 @@ def binary_cross_entropy_with_logits(logits: Array, target: Array, reduction: st
     return reduced(loss, reduction, "binary_cross_entropy_with_logits")
 
 
-@function
+@rounded
 def binary_cross_entropy(probabilities: Array, target: Array, reduction: str = "mean") -> Any:
     """-(target * log(p) + (1 - target) * log(1 - p)), logarithms being at least -100."""
     p, y = floating(probabilities), lift(target)
@@ -91,20 +91,20 @@ def binary_cross_entropy(probabilities: Array, target: Array, reduction: str = "
     return reduced(-(y * first + (1 - y) * second), reduction, "binary_cross_entropy")
 
 
-@function
+@rounded
 def mse_loss(x: Array, target: Array, reduction: str = "mean") -> Any:
     """Squared differences."""
     d = floating(x) - target
     return reduced(d * d, reduction, "mse_loss")
 
 
-@function
+@rounded
 def l1_loss(x: Array, target: Array, reduction: str = "mean") -> Any:
     """Absolute differences."""
     return reduced(np.abs(floating(x) - target), reduction, "l1_loss")
 
 
-@function
+@rounded
 def huber_loss(x: Array, target: Array, reduction: str = "mean", delta: float = 1.0) -> Any:
     """Half squared differences up to `delta`, from there on linear (Huber, 1964)."""
     d = np.abs(floating(x) - target)
@@ -112,7 +112,7 @@ def huber_loss(x: Array, target: Array, reduction: str = "mean", delta: float = 
     return reduced(near * (d - 0.5 * near), reduction, "huber_loss")
 
 
-@function
+@rounded
 def smooth_l1_loss(x: Array, target: Array, reduction: str = "mean", beta: float = 1.0) -> Any:
     """The Huber loss over `beta`: absolute differences, rounded off near 0."""
     d = np.abs(floating(x) - target)
@@ -120,14 +120,14 @@ def smooth_l1_loss(x: Array, target: Array, reduction: str = "mean", beta: float
     return reduced(near * (d - 0.5 * near) / beta, reduction, "smooth_l1_loss")
 
 
-@function
+@rounded
 def hinge_loss(x: Array, target: Array, reduction: str = "mean") -> Any:
     """max(0, 1 - target * x), for targets -1 and 1."""
     margin = 1 - floating(x) * target
     return reduced(np.where(margin <= 0, 0, margin), reduction, "hinge_loss")
 
 
-@function
+@rounded
 def kl_div(log_probabilities: Array, target: Array, reduction: str = "mean",
            log_target: bool = False) -> Any:
     """target * (log(target) - log_probabilities): the terms of the divergence from `target`.
@@ -142,7 +142,7 @@ def kl_div(log_probabilities: Array, target: Array, reduction: str = "mean",
     return reduced(np.where(y > 0, y * (np.log(safe) - x), 0), reduction, "kl_div")
 
 
-@function
+@rounded
 def cosine_similarity(x: Array, y: Array, axis: int = -1, eps: float = 1e-8) -> Any:
     """x · y / (|x| |y|) along an axis, the norms being at least `eps`."""
     a, b = floating(x), floating(y)

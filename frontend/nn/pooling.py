@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.errors import ShapeError
-from weft.compiler.types import DTYPES
-from weft.frontend.nn.common import Array, floating, function, several
+from weft.frontend.nn.common import Array, floating, function, rounded, several
 from weft.frontend.nn.convolution import paddings
 from weft.frontend.numpy.common import as_array, build, lift
 from weft.frontend.problems import problem
@@ -43,8 +42,7 @@ def _averaged(n: int, x: Array, kernel_size: Any, stride: Any, padding: Any,
                            f"avg_pool{n}d")
     if count_include_pad or not any(lo or hi for lo, hi in attrs["padding"]):
         return total / prod(attrs["size"])
-    wide = DTYPES["f32"] if t.element.itemsize == 2 else t.element.real
-    ones = b.broadcast(b.scalar(1, wide), t.node.shape)
+    ones = b.broadcast(b.scalar(1, t.element.real), t.node.shape)
     count = b.reduce_window(ones, kind="sum", **attrs)
     return total / as_array(b.convert(count, t.element))
 
@@ -104,7 +102,7 @@ def sum_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
                    bool(channels_last), "sum_pool2d")[0]
 
 
-@function
+@rounded
 def avg_pool1d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
                count_include_pad: bool = True, *, channels_last: bool = False) -> Any:
     """The mean of each window along one axis; see `avg_pool2d`."""
@@ -112,7 +110,7 @@ def avg_pool1d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
                      bool(channels_last))
 
 
-@function
+@rounded
 def avg_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
                count_include_pad: bool = True, *, channels_last: bool = False) -> Any:
     """The mean of each window over height and width.
@@ -129,7 +127,7 @@ def avg_pool2d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
                      bool(channels_last))
 
 
-@function
+@rounded
 def avg_pool3d(x: Array, kernel_size: Any, stride: Any = None, padding: Any = 0,
                count_include_pad: bool = True, *, channels_last: bool = False) -> Any:
     """The mean of each window over three axes; see `avg_pool2d`."""
@@ -145,7 +143,7 @@ def _spatial(x: Any, channels_last: bool, what: str) -> tuple[int, ...]:
     return tuple(range(1, rank - 1)) if channels_last else tuple(range(2, rank))
 
 
-@function
+@rounded
 def global_avg_pool(x: Array, keepdims: bool = False, *, channels_last: bool = False) -> Any:
     """The mean over all spatial axes: (batch, channels)."""
     x = floating(x)
