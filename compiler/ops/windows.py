@@ -220,8 +220,8 @@ def _copy_transpose(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[
 
 
 register(Op("copy", "view", 1, "the operand, stored in memory in row-major order",
-            lambda types, attrs: types[0], lambda xp, x: x.copy(), cost=0, linear="jointly", transpose=_copy_transpose,
-            batch=lambda b, node, inputs, batched: b.copy(*inputs),
+            lambda types, attrs: types[0], lambda xp, x: x.copy(), cost=0, linear="jointly",
+            transpose=_copy_transpose, batch=lambda b, node, inputs, batched: b.copy(*inputs),
             samples=lambda: [((_A,), {}), ((_A[:0],), {})]))
 
 

@@ -41,6 +41,9 @@ def scaled_dot_product_attention(query: Array, key: Array, value: Array,
     >>> weft.nn.scaled_dot_product_attention(q, k, np.array([[[1.0], [2.0]]]), is_causal=True)[0, 0]
     array([1.])
     """
+    q: Any
+    k: Any
+    v: Any
     q, k, v = floating(query), floating(key), floating(value)
     if min(len(t.node.shape) for t in (q, k, v)) < 2:
         raise problem(ShapeError, "scaled_dot_product_attention got an array of fewer than 2 "
@@ -121,7 +124,8 @@ def multi_head_attention(query: Array, key: Array, value: Array, num_heads: int,
             raise problem(ShapeError, f"multi_head_attention got {features} features for {heads} "
                           "heads", expected="a multiple of the number of heads")
         parts.append(t.reshape((batch, length, heads, features // heads)).swapaxes(1, 2))
-    out = scaled_dot_product_attention(*parts, attn_mask, is_causal).swapaxes(1, 2)
+    q, k, v = parts
+    out = scaled_dot_product_attention(q, k, v, attn_mask, is_causal).swapaxes(1, 2)
     batch, length, _, size = out.shape
     return out.reshape((batch, length, heads * size))
 

@@ -36,7 +36,8 @@ def ctc_loss(log_probabilities: Array, targets: Array, input_lengths: Array,
     The sums run in logarithms over the extended labels, blanks between and around them. Where no
     alignment is long enough, the loss is inf.
     """
-    logs, labels = floating(log_probabilities), lift(targets)
+    logs: Any = floating(log_probabilities)
+    labels: Any = lift(targets)
     if len(logs.node.shape) != 3 or len(labels.node.shape) != 2:
         raise problem(ShapeError, f"ctc_loss got log_probabilities of {len(logs.node.shape)} and "
                       f"targets of {len(labels.node.shape)} dimension(s)",

@@ -58,9 +58,9 @@ def gru_cell(x: Array, state: Array, w_ih: Array, w_hh: Array, b_ih: Array | Non
     h = floating(state)
     left, right = _gates(floating(x), h, w_ih, w_hh, (b_ih, b_hh), 3, "gru_cell")
     (r, z, n), (hr, hz, hn) = np.split(left, 3, axis=-1), np.split(right, 3, axis=-1)
-    z = applied("logistic", z + hz)
-    n = np.tanh(n + applied("logistic", r + hr) * hn)
-    return n + z * (h - n)
+    update = applied("logistic", z + hz)
+    new = np.tanh(n + applied("logistic", r + hr) * hn)
+    return new + update * (h - new)
 
 
 @function
