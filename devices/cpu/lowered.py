@@ -100,7 +100,9 @@ class CpuLowered:
             externals=self.module.externals)
 
 
-def _status(check: Check | Failure) -> Status:
+def _status(check: Check | Failure | None) -> Status:
+    if check is None:
+        return Status("interrupt", 0, 0, None)
     if isinstance(check, Failure):
         return Status("linalg", 0, 0, check.origin, check.text)
     return Status(check.kind, check.axis, check.size, check.origin)
