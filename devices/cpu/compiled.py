@@ -53,7 +53,7 @@ class Facts:
 
     `params` are types; `results` the types of the distinct results, each with its place among the
     pointers behind those of the parameters; `order` gives, for each result of the function, which
-    of these it is. `symbols` names the values that main is given; `statuses` says what those that
+    of these it is, or, as -1 - i, that it is parameter i, overwritten. `symbols` names the values that main is given; `statuses` says what those that
     main returns stand for. `kernels` counts steps, and `work` their operations and bytes.
     """
 
@@ -111,7 +111,7 @@ class CpuCompiled:
             raise_pending()
         if status:
             raise self.error(status, symbols)
-        return [made[i] for i in facts.order]
+        return [made[i] if i >= 0 else arrays[-1 - i] for i in facts.order]
 
     def _bind(self, arrays: Sequence[Array]) -> dict[str, int]:
         """Values of the symbols, from the arguments' shapes."""
