@@ -44,8 +44,8 @@ class Executable:
     Calls need no lock.
     """
 
-    __slots__ = ("_build", "_donated", "_dtypes", "_hidden", "_outputs", "_plain", "_run", "_single",
-                 "about", "compiled", "countdown", "entry", "runner", "state")
+    __slots__ = ("_build", "_donated", "_dtypes", "_hidden", "_outputs", "_plain", "_run",
+                 "_single", "about", "compiled", "countdown", "entry", "runner", "state")
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],

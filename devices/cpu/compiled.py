@@ -53,8 +53,9 @@ class Facts:
 
     `params` are types; `results` the types of the distinct results, each with its place among the
     pointers behind those of the parameters; `order` gives, for each result of the function, which
-    of these it is, or, as -1 - i, that it is parameter i, overwritten. `symbols` names the values that main is given; `statuses` says what those that
-    main returns stand for. `kernels` counts steps, and `work` their operations and bytes.
+    of these it is, or, as -1 - i, that it is parameter i, overwritten. `symbols` names the values
+    that main is given; `statuses` says what those that main returns stand for. `kernels` counts
+    steps, and `work` their operations and bytes.
     """
 
     params: tuple[TensorType, ...]
