@@ -70,9 +70,10 @@ class Builder:
 
     def insert(self, node: Node) -> Node:
         """Append a node that was made elsewhere, naming it if it has no name yet."""
-        if not node.name and not is_scalar_constant(node):
-            node.name = f"{node.opname}.{self._count}"
+        while not node.name and not is_scalar_constant(node):
+            name = f"{node.opname}.{self._count}"
             self._count += 1
+            node.name = "" if name in self._names else name     # parameters may bear such names
         self._names.add(node.name)
         self.nodes.append(node)
         return node

@@ -22,6 +22,7 @@ from weft.frontend.random.continuous import (
     wald,
     weibull_min,
 )
+from weft.frontend.random.counts import binomial, multinomial, poisson
 from weft.frontend.random.discrete import (
     bernoulli,
     categorical,
@@ -30,12 +31,26 @@ from weft.frontend.random.discrete import (
     rademacher,
     randint,
 )
+from weft.frontend.random.gammas import (
+    ball,
+    beta,
+    chisquare,
+    dirichlet,
+    f,
+    gamma,
+    generalized_normal,
+    loggamma,
+    t,
+)
 from weft.frontend.random.keys import fold_in, key, split
 from weft.frontend.random.reuse import check_keys
 from weft.frontend.random.shuffles import choice, permutation
+from weft.frontend.random.vectors import multivariate_normal, orthogonal
 
-__all__ = ["bernoulli", "bits", "categorical", "cauchy", "check_keys", "choice",
-           "double_sided_maxwell", "exponential", "fold_in", "geometric", "gumbel", "integers",
-           "key", "laplace", "logistic", "lognormal", "maxwell", "normal", "pareto", "permutation",
-           "rademacher", "randint", "rayleigh", "split", "triangular", "uniform", "wald",
+__all__ = ["ball", "bernoulli", "beta", "binomial", "bits", "categorical", "cauchy", "check_keys",
+           "chisquare", "choice", "dirichlet", "double_sided_maxwell", "exponential", "f",
+           "fold_in", "gamma", "generalized_normal", "geometric", "gumbel", "integers", "key",
+           "laplace", "loggamma", "logistic", "lognormal", "maxwell", "multinomial",
+           "multivariate_normal", "normal", "orthogonal", "pareto", "permutation", "poisson",
+           "rademacher", "randint", "rayleigh", "split", "t", "triangular", "uniform", "wald",
            "weibull_min"]

@@ -14,8 +14,8 @@ from __future__ import annotations
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Quotient, Remainder, as_index
 from weft.compiler.kernel.ir import Kernel, Program, Stage, Step
-from weft.compiler.kernel.nested import map_programs
 from weft.compiler.kernel.pieces import one_piece, plain
+from weft.compiler.kernel.plan import change_nested
 from weft.compiler.kernel.rename import Substitution, canonical, work
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import Dim
@@ -29,7 +29,7 @@ NEAR = 8                # elements from row to row, up to which reading along ro
 
 def split_columns(program: Program) -> Program:
     """The program with the short last axes of large elementwise kernels written out."""
-    program = map_programs(program, split_columns)
+    program = change_nested(program, split_columns)
     steps = tuple(part for step in program.steps for part in _step(step))
     changed = len(steps) != len(program.steps) or any(
         a is not b for a, b in zip(steps, program.steps))
@@ -107,7 +107,8 @@ def _rows(k: Kernel, columns: Axis, count: int) -> Kernel:
     """The kernel with the stores of all columns in one turn of a row."""
     parts = [one_piece(k, columns, j, j + 1) for j in range(count)]
     read = {n for p in parts for n, _ in p.buffers}
-    stores = tuple(s for p in parts for s in p.stages[0].stores)
+    # those of one array next to each other, as they lie in memory
+    stores = tuple(s for same in zip(*(p.stages[0].stores for p in parts)) for s in same)
     return replace(k, axes=parts[0].axes, stages=(Stage((), (), stores),),
                    buffers=tuple(b for b in k.buffers if b[0] in read))
 

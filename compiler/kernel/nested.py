@@ -6,10 +6,10 @@ lie in the step's scratch memory, which is a temporary of the program around it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from weft.compiler.kernel.expr import walk
+from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Index
 from weft.compiler.kernel.ir import Kernel, Program, Step, Store
 from weft.compiler.lazy_dataclass import dataclass, replace
@@ -247,26 +247,33 @@ def runs_in_place(body: Program, source: str, target: str) -> bool:
 def _reads_what_it_writes(kernel: Kernel, reads: set[str], out: str) -> bool:
     if any(r.value.kind == "apply" for r in kernel.reduces):
         return False                    # a matrix product keeps sums in its result
-    stored: Store | None = None
+    written = False
     for stage in kernel.stages:
         stores = [s for s in stage.stores if s.buffer == out]
-        if len(stores) + (stored is not None) > 1:
-            return False
         loads = [e for e in walk(*stage.roots) if e.kind == "load" and e.what in reads]
-        if stores:
-            stored = stores[0]
-            own = {e for e in walk(stored.value) if e.kind == "load"}
-            if any(e not in own or e.args for e in loads):
-                return False
-        elif stored is not None and loads:
+        if written and (stores or loads):
             return False
+        if stores:
+            written = True
+            if not all(_of_itself(s, loads) for s in stores):
+                return False
+            own = {e for s in stores for e in walk(s.value)}
+            if any(e not in own for e in loads):
+                return False
         if any(e.args or not _own_row(kernel, e.index, out) for e in loads):
             return False
     return True
 
 
+def _of_itself(store: Store, loads: Sequence[Expr]) -> bool:
+    """Whether what is stored needs the element that it overwrites alone: others may have been
+    overwritten by then."""
+    own = set(walk(store.value))
+    return all(e.index == store.index for e in loads if e in own)
+
+
 def _own_row(kernel: Kernel, index: tuple[Index, ...], out: str) -> bool:
-    """Whether an index is the one at which the kernel stores."""
+    """Whether an index is one at which the kernel stores."""
     return any(s.index == index for stage in kernel.stages for s in stage.stores
                if s.buffer == out)
 

@@ -15,7 +15,7 @@ import numpy as np
 from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, as_index
 from weft.compiler.kernel.ir import Kernel, Program, Stage, Step
-from weft.compiler.kernel.nested import map_programs
+from weft.compiler.kernel.plan import change_nested
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import DTYPES
@@ -29,7 +29,7 @@ _BOOL = DTYPES["bool"]
 
 def split_pieces(program: Program) -> Program:
     """The program with its large case-by-case kernels done piece by piece."""
-    program = map_programs(program, split_pieces)
+    program = change_nested(program, split_pieces)
     steps = [piece for step in program.steps for piece in _pieces(step)]
     return program if len(steps) == len(program.steps) else replace(program, steps=tuple(steps))
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import field
 from itertools import count
 from typing import TypeAlias
 
 from weft.compiler.kernel.ir import Buffer, Program
-from weft.compiler.kernel.nested import ALIGN, Branch, Loop
+from weft.compiler.kernel.nested import ALIGN, Branch, Loop, map_programs
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.types import DTYPES, Dim, Size, TensorType
 
-__all__ = ["ALIGN", "lifetimes", "plan_memory"]
+__all__ = ["ALIGN", "change_nested", "lifetimes", "plan_memory"]
 
 Life: TypeAlias = dict[str, tuple[int, int]]
 
@@ -44,6 +44,16 @@ def plan_memory(program: Program) -> Program:
     buffers = tuple(replace(b, offset=offsets.get(b.name, b.offset)) for b in program.buffers
                     if b.kind != "temp" or b.name in life)
     return replace(program, buffers=buffers, arena=arena)
+
+
+def change_nested(program: Program, change: Callable[[Program], Program]) -> Program:
+    """The program with the programs in its steps changed, and planned anew if any was.
+
+    Another body may need other scratch memory: of a loop, also depending on whether the kernels
+    can write carries where they read them. The same object if nothing changed.
+    """
+    changed = map_programs(program, change)
+    return program if changed is program else plan_memory(changed)
 
 
 def _with_scratch(program: Program) -> Program:

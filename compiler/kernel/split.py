@@ -27,8 +27,7 @@ from weft.compiler.kernel.index import (
     unravel,
 )
 from weft.compiler.kernel.ir import Buffer, Kernel, Program, Reduce, Stage, Step, Store
-from weft.compiler.kernel.nested import map_programs
-from weft.compiler.kernel.plan import plan_memory
+from weft.compiler.kernel.plan import change_nested, plan_memory
 from weft.compiler.kernel.rename import Substitution, canonical, traffic, work
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
@@ -50,9 +49,7 @@ def split_reductions(program: Program, target: Target) -> Program:
 
     `target` is there for its device; the split is the same for any number of threads.
     """
-    inner = map_programs(program, lambda p: split_reductions(p, target))
-    if inner is not program:
-        program = plan_memory(inner)
+    program = change_nested(program, lambda p: split_reductions(p, target))
     steps: list[Step] = []
     buffers = list(program.buffers)
     for step in program.steps:

@@ -13,7 +13,7 @@ from math import prod
 
 from weft.compiler.kernel.index import Axis, as_index, smaller
 from weft.compiler.kernel.ir import Kernel, Program, Step
-from weft.compiler.kernel.nested import map_programs
+from weft.compiler.kernel.plan import change_nested
 from weft.compiler.kernel.rename import Substitution, canonical
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
@@ -26,7 +26,7 @@ LEAST_TURNS = 1 << 15   # in all, from which on several threads are worth waking
 
 def spread_updates(program: Program, target: Target) -> Program:
     """The program with its large updates in as many parts as threads can take side by side."""
-    program = map_programs(program, lambda p: spread_updates(p, target))
+    program = change_nested(program, lambda p: spread_updates(p, target))
     steps = tuple(_spread(step, target) for step in program.steps)
     changed = any(a is not b for a, b in zip(steps, program.steps))
     return replace(program, steps=steps) if changed else program

@@ -39,11 +39,11 @@ class CpuDevice:
 
         return supported()
 
-    def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> CpuLowered:
+    def lower(self, graph: Graph, target: Target) -> CpuLowered:
         """The program of kernels for an optimised graph."""
         from weft.devices.cpu.lowered import lower  # see the module's text
 
-        return lower(graph, target, donated)
+        return lower(graph, target)
 
     def program_key(self, digest: str, fast_math: bool) -> str:
         """What a program is kept under; see `ProgramKeeper`."""

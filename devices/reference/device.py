@@ -40,9 +40,8 @@ class ReferenceDevice:
         """Every op: a reference meaning is part of its declaration."""
         return frozenset(OPS)
 
-    def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()
-              ) -> ReferenceLowered:
-        """The graph as it is; nothing is overwritten."""
+    def lower(self, graph: Graph, target: Target) -> ReferenceLowered:
+        """The graph as it is."""
         return ReferenceLowered(graph)
 
 

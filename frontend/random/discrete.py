@@ -205,7 +205,7 @@ def categorical(key: Any, logits: Any, axis: Any = -1, shape: Any = None) -> Any
     where there is no such axis and `ShapeError` for other shapes.
 
     >>> import numpy as np, weft
-    >>> weft.random.categorical(weft.random.key(0), np.log([0.0, 1.0, 0.0]))
+    >>> weft.random.categorical(weft.random.key(0), [-np.inf, 0.0, -np.inf])
     np.int64(1)
     """
     node, x = key_node(key, "categorical"), lift(logits)

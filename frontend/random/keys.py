@@ -75,8 +75,9 @@ def key_node(key: Any, what: str) -> Node:
 def _checked(key: Any, what: str) -> Node:
     given = key if type(key) is Tracer else None
     if isinstance(key, (bool, int, float)) or (given is not None and given.kind in WEAK_DTYPES):
-        shown = repr(key) if given is None else f"a traced {given.kind}"
-        raise problem(DTypeError, f"{what} got {shown} for a key", expected="a key, one uint64",
+        shown = type(key).__name__ if given is None else given.kind
+        raise problem(DTypeError, f"{what} got a Python {shown} for a key",
+                      expected="a key, one uint64",
                       repair="make one of the number: weft.random.key(seed)")
     x = lift(key)
     if x.node.dtype is not _U64:

@@ -289,3 +289,32 @@ def test_errors(name: str) -> None:
     assert "test_control.py" in str(caught.value.origin)
     caught.value.origin = None
     assert str(caught.value) == text
+
+
+def test_bodies_cut_into_columns_and_pieces_keep_to_their_memory() -> None:
+    """Kernels of a body that are cut up after memory was planned: what the loop needs of it may
+    have changed (carries that were written in place have a second buffer, and the reverse)."""
+    def joined(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x[20000:] + 1, x[:20000] * 2])
+
+    def turned(x: np.ndarray) -> np.ndarray:
+        a, b = x[::2], x[1::2]
+        return np.stack([a + b, a - b], axis=-1).reshape(-1)
+
+    def own(x: np.ndarray) -> np.ndarray:
+        odd = np.arange(x.size) % 2 == 1
+        return np.where(odd, x * 2, x + 1)
+    for body in (joined, turned, own):
+        def run(x: np.ndarray, body: Any = body) -> Any:
+            def turn(state: Any) -> Any:
+                i, x, y = state
+                return i + 1, body(x), y + body(x)
+            return weft.while_loop(lambda s: s[0] < 3, turn, (0, x, np.zeros(x.size)))[1:]
+        x = np.arange(40000.0)
+        y, want = np.zeros(x.size), x
+        for _ in range(3):
+            want = body(want)
+            y = y + want
+        for device in ("cpu", "reference"):
+            for got, due in zip(weft.jit(run, device=device)(x), (want, y)):
+                np.testing.assert_array_equal(got, due)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from kernel_graphs import TARGET, Make, build, check
 
@@ -9,6 +10,7 @@ from weft.compiler.kernel import pieces
 from weft.compiler.kernel.columns import split_columns
 from weft.compiler.kernel.ir import Kernel
 from weft.compiler.kernel.program import build_program
+from weft.compiler.types import DTYPES
 
 
 def stores(program):
@@ -40,5 +42,38 @@ def test_rows_with_one_bias(monkeypatch):
     lambda b: b.add("concatenate", b.x("x", 30, 1), b.x("y", 30, 1), axis=1),   # few
     lambda b: b.add("concatenate", b.x("x", 9000, 5), b.x("y", 9000, 5), axis=1)])
 def test_what_is_left_alone(make):
+    program = build_program(build(make), TARGET)
+    assert split_columns(program) is program
+
+
+def halves(b: Make, rows: int):
+    """Elements 2*i and 2*i + 1 of a row are two halves of one value."""
+    wide = b.broadcast(b.x("x", rows, dtype="u64"), (rows, 2), (0,))
+    by = b.mul(b.iota(shape=(rows, 2), axis=1, dtype=DTYPES["u64"]), b.scalar(32, "u64"))
+    return b.convert(b.shift_right(wide, by), "u32")
+
+
+@pytest.mark.parametrize(("rows", "shape", "steps"), [
+    (100, (200,), [2]), (100, (199,), [2, 1]), (500, (10, 100), [2]), (700, (200, 7), [2]),
+    (350, (99, 7), [2, 1]), (200, (20, 2, 10), [2])])
+def test_axes_used_by_halves_are_taken_apart(rows, shape, steps, monkeypatch):
+    monkeypatch.setattr(pieces, "LEAST_ELEMENTS", 64)
+
+    def make(b: Make):
+        size = int(np.prod(shape))
+        flat = b.reshape(halves(b, rows), (2 * rows,))
+        if size != 2 * rows:
+            flat = b.slice(flat, start=(0,), limit=(size,), stride=(1,))
+        return b.add_(b.reshape(flat, shape), b.x("y", *shape, dtype="u32"))
+    assert stores(check(build(make), transform=split_columns)) == steps
+
+
+def test_axes_used_by_halves_and_thirds_are_left_alone(monkeypatch):
+    monkeypatch.setattr(pieces, "LEAST_ELEMENTS", 64)
+
+    def make(b: Make):
+        twice = b.reshape(b.broadcast(b.x("x", 300), (300, 2), (0,)), (600,))
+        thrice = b.reshape(b.broadcast(b.x("y", 200), (200, 3), (0,)), (600,))
+        return b.plus(twice, thrice)
     program = build_program(build(make), TARGET)
     assert split_columns(program) is program

@@ -40,12 +40,32 @@ CONTINUOUS: list[tuple[str, dict[str, Any], Any]] = [
     ("triangular", {"left": -1.0, "mode": 0.5, "right": 2.0},
      stats.triang(0.5, loc=-1, scale=3)),
     ("wald", {"mean": 2.0}, stats.invgauss(2.0)),
+    ("gamma", {"a": 3.5}, stats.gamma(3.5)),
+    ("gamma", {"a": 0.3}, stats.gamma(0.3)),
+    ("gamma", {"a": 1e5}, stats.gamma(1e5)),
+    ("loggamma", {"a": 0.3}, stats.loggamma(0.3)),
+    ("chisquare", {"df": 3.0}, stats.chi2(3)),
+    ("t", {"df": 3.0}, stats.t(3)),
+    ("f", {"dfnum": 3.0, "dfden": 7.0}, stats.f(3, 7)),
+    ("beta", {"a": 0.5, "b": 2.0}, stats.beta(0.5, 2)),
+    ("generalized_normal", {"p": 3.0}, stats.gennorm(3)),
 ]
 DISCRETE: list[tuple[str, dict[str, Any], Any]] = [
     ("integers", {"low": 3, "high": 20}, stats.randint(3, 20)),
     ("integers", {"low": -3, "high": 3, "endpoint": True}, stats.randint(-3, 4)),
     ("geometric", {"p": 0.3}, stats.geom(0.3)),
     ("bernoulli", {"p": 0.3}, stats.bernoulli(0.3)),
+    ("poisson", {"lam": 0.01}, stats.poisson(0.01)),
+    ("poisson", {"lam": 3.0}, stats.poisson(3)),
+    ("poisson", {"lam": 9.99}, stats.poisson(9.99)),
+    ("poisson", {"lam": 10.0}, stats.poisson(10)),
+    ("poisson", {"lam": 1000.0}, stats.poisson(1000)),
+    ("binomial", {"n": 7, "p": 0.3}, stats.binom(7, 0.3)),
+    ("binomial", {"n": 7, "p": 0.9}, stats.binom(7, 0.9)),
+    ("binomial", {"n": 30, "p": 0.5}, stats.binom(30, 0.5)),
+    ("binomial", {"n": 1000, "p": 0.011}, stats.binom(1000, 0.011)),
+    ("binomial", {"n": 100000, "p": 0.7}, stats.binom(100000, 0.7)),
+    ("binomial", {"n": 10**6, "p": 3e-6}, stats.binom(10**6, 3e-6)),
 ]
 
 
@@ -96,7 +116,7 @@ def test_discrete(case: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
-@pytest.mark.parametrize("case", CONTINUOUS, ids=label)
+@pytest.mark.parametrize("case", [c for c in CONTINUOUS if c[1].get("a", 0) < 1e5], ids=label)
 def test_short_floats_are_rounded_draws(case: Any, dtype: Any) -> None:
     """float16 and bfloat16 numbers are those of float32, rounded (uniform ones: cut)."""
     import ml_dtypes
@@ -230,3 +250,72 @@ def test_choices(p: Any) -> None:
     assert stats.chisquare(counts_of([b for _, b in firsts], 4), second * 4000).pvalue > LEAST
 
 
+def test_large_poisson_numbers() -> None:
+    """Far beyond what can be counted one by one: as good as normal."""
+    lam = 1e9
+    x = r.poisson(key_of("large"), lam, DRAWS)
+    assert stats.kstest((x - lam + 0.5 * r.uniform(key_of("jitter"), DRAWS)) / np.sqrt(lam),
+                        stats.norm.cdf).pvalue > LEAST
+
+
+def test_parameters_of_counts_may_differ_from_element_to_element() -> None:
+    lam = np.array([0.0, 0.5, 5.0, 50.0, 500.0, -1.0, np.nan])
+    x = r.poisson(key_of("mixed"), lam, (20000, 7))
+    assert (x[:, 0] == 0).all() and (x[:, 5:] == -1).all()
+    z = (x[:, 1:5].mean(axis=0) - lam[1:5]) / np.sqrt(lam[1:5] / 20000)
+    assert (abs(z) < 5).all()
+    n, p = np.array([[10], [1000]]), np.array([0.0, 0.3, 0.7, 1.0, -0.1, 1.1])
+    y = r.binomial(key_of("both"), n, p, (20000, 2, 6), np.float64)
+    assert (y[:, :, 0] == 0).all() and (y[:, :, 3] == n[:, 0]).all() and np.isnan(y[:, :, 4:]).all()
+    q = p[1:3]
+    z = (y[:, :, 1:3].mean(axis=0) - n * q) / np.sqrt(n * q * (1 - q) / 20000)
+    assert (abs(z) < 5).all()
+
+
+def test_multinomial() -> None:
+    p = np.array([0.1, 0.0, 0.6, 0.3])
+    x = r.multinomial(key_of("multinomial"), 12, p, shape=(DRAWS // 4, 4))
+    assert x.dtype == np.int64 and (x.sum(axis=-1) == 12).all() and (x[:, 1] == 0).all()
+    for i in (0, 2, 3):
+        assert chi_square(x[:, i], stats.binom(12, p[i]), len(x)) > LEAST
+    covariance = np.cov(x[:, 0], x[:, 2])[0, 1]
+    assert abs(covariance + 12 * 0.1 * 0.6) < 0.05
+    both = r.multinomial(key_of("many"), [3, 5], [[0.5, 0.5], [0.2, 0.8]])
+    assert both.sum(axis=-1).tolist() == [3, 5]
+
+
+def test_dirichlet() -> None:
+    alpha = np.array([0.5, 1.0, 3.5])
+    x = r.dirichlet(key_of("dirichlet"), alpha, (DRAWS // 4,))
+    np.testing.assert_allclose(x.sum(axis=-1), 1, rtol=1e-14)
+    for i, a in enumerate(alpha):
+        assert stats.kstest(x[:, i], stats.beta(a, 5 - a).cdf).pvalue > LEAST
+
+
+def test_multivariate_normal() -> None:
+    mean, cov = np.array([1.0, -2.0]), np.array([[2.0, 0.6], [0.6, 0.5]])
+    x = r.multivariate_normal(key_of("vectors"), mean, cov, (DRAWS // 4,))
+    white = np.linalg.solve(np.linalg.cholesky(cov), (x - mean).T)
+    assert correlation(*white) < 5
+    for row in white:
+        assert stats.kstest(row, stats.norm.cdf).pvalue > LEAST
+
+
+def test_points_in_balls() -> None:
+    """The d-th power of the norm is uniform, and a coordinate has the right spread."""
+    for p in (1.0, 2.0, 3.5):
+        x = r.ball(key_of("ball", p), 3, p, (50000,))
+        norm = (abs(x) ** p).sum(axis=-1) ** (1 / p)
+        assert stats.kstest(norm ** 3, stats.uniform.cdf).pvalue > LEAST
+        assert abs(x.mean()) < 0.01
+    assert abs(r.ball(key_of("ball"), 3, shape=(50000,)).var() - 0.2) < 0.005
+
+
+def test_rotations() -> None:
+    q = r.orthogonal(key_of("rotation"), 3, (2000,))
+    np.testing.assert_allclose(q @ np.swapaxes(q, 1, 2), np.broadcast_to(np.eye(3), q.shape),
+                               atol=1e-14)
+    # in three dimensions, every coordinate of a random direction is uniform in [-1, 1]
+    for i in range(3):
+        for j in range(3):
+            assert stats.kstest(q[:, i, j], stats.uniform(-1, 2).cdf).pvalue > LEAST
