@@ -107,8 +107,12 @@ class Device(Protocol):
     def supported(self) -> frozenset[str]:
         """The names of the ops it lowers; others are decomposed before it sees the graph."""
 
-    def lower(self, graph: Graph, target: Target) -> Lowered:
-        """The program for an optimised graph. `target` is `target()`, perhaps with options set."""
+    def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> Lowered:
+        """The program for an optimised graph. `target` is `target()`, perhaps with options set.
+
+        `donated` are parameters that the program may overwrite; `run` then gives some of them as
+        results.
+        """
 
 
 class ProgramKeeper(Protocol):

@@ -55,7 +55,7 @@ class Jit:
         self.records: deque[Record] = deque(maxlen=_RECORDS)
         self._fn = fn
         self._arguments = Arguments(fn, name if name != "<lambda>" else "function",
-                                    static_argnames, shapes)
+                                    static_argnames, shapes, options.donate)
         self._watch = Watch(fn)
         self._cache: DispatchCache[Executable] = DispatchCache(cache_size, value_key)
         self._lock = threading.Lock()
@@ -264,19 +264,20 @@ class BoundJit:
 @overload
 def jit(fn: Callable[..., Any], *, device: str | None = ..., static_argnames: Iterable[str] = ...,
         fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
-        cache_size: int = ...) -> Jit: ...
+        donate: str | Iterable[str] = ..., cache_size: int = ...) -> Jit: ...
 
 
 @overload
 def jit(fn: None = ..., *, device: str | None = ..., static_argnames: Iterable[str] = ...,
         fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
-        cache_size: int = ...) -> Callable[[Callable[..., Any]], Jit]: ...
+        donate: str | Iterable[str] = ..., cache_size: int = ...
+        ) -> Callable[[Callable[..., Any]], Jit]: ...
 
 
 def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         static_argnames: Iterable[str] = (), fast_math: bool = False,
-        shapes: Mapping[str, Pattern] | None = None, cache_size: int = 256
-        ) -> Jit | Callable[[Callable[..., Any]], Jit]:
+        shapes: Mapping[str, Pattern] | None = None, donate: str | Iterable[str] = (),
+        cache_size: int = 256) -> Jit | Callable[[Callable[..., Any]], Jit]:
     """Compile a function written in NumPy. A decorator, with or without arguments.
 
     The result is called like the function and gives what the function would: same values,
@@ -297,6 +298,10 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
             NumPy's in the last digits, and NaN and infinities are not kept apart.
         shapes: sizes to leave open, by argument: ``{"x": ("B", 784)}`` serves every number of
             rows with one compilation. A name stands for one size everywhere; None for any.
+        donate: arguments that are not needed after the call, such as the weights that a training
+            step gives back changed. Results are written over their arrays where that is possible,
+            and are then the very arrays that were passed; the others' contents are lost or not.
+            What cannot be overwritten (read-only arrays, views in another order) is copied.
         cache_size: how many signatures to keep; the least recently used is dropped.
 
     Raises `UnsupportedError` for what is not a function, `DeviceError` for an unknown device.
@@ -310,7 +315,8 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
     """
     def decorate(fn: Callable[..., Any]) -> Jit:
         _check_function(fn)
-        options = Options(device or DEFAULT_DEVICE, fast_math)
+        names = (donate,) if isinstance(donate, str) else tuple(donate)
+        options = Options(device or DEFAULT_DEVICE, fast_math, names)
         check_device(options.device)
         return _jit_class(options.device)(fn, options, static_argnames, shapes or {}, cache_size)
 

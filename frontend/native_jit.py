@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from weft.devices.cpu.interrupts import INTERRUPTED, raise_pending
 from weft.frontend.jit import Jit
 from weft.frontend.places import Place, place_id
 from weft.frontend.stages import CompiledStage
@@ -26,6 +27,8 @@ class NativeJit(Jit):
 
     def _native_error(self, status: int, /, *args: Any) -> Any:
         """What a native entry calls after a run has failed: the slower way tells why."""
+        if status == INTERRUPTED:
+            raise_pending()
         return self._dispatch(*args)
 
     def _see_to_entry(self, executable: Executable) -> None:

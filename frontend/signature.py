@@ -130,7 +130,7 @@ class Arguments:
     """What is known of a function's arguments before any call."""
 
     def __init__(self, fn: Callable[..., Any], name: str, static: Iterable[str],
-                 shapes: Mapping[str, Pattern]) -> None:
+                 shapes: Mapping[str, Pattern], donate: Iterable[str] = ()) -> None:
         self.name = name
         self.static = frozenset([static] if isinstance(static, str) else static)
         self.shapes = dict(shapes)
@@ -143,12 +143,14 @@ class Arguments:
         self.keywords = frozenset(p.name for p in parameters
                                   if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arg")
-        self._check_names(parameters)
+        self._check_names(parameters, donate)
 
-    def _check_names(self, parameters: Iterable[inspect.Parameter]) -> None:
+    def _check_names(self, parameters: Iterable[inspect.Parameter],
+                     donate: Iterable[str]) -> None:
         known = [p.name for p in parameters]
         catches_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        for option, names in (("static_argnames", self.static), ("shapes", self.shapes)):
+        for option, names in (("static_argnames", self.static), ("shapes", self.shapes),
+                              ("donate", donate)):
             for name in names:
                 if known and not catches_all and re.split(r"[.\[]", name)[0] not in known:
                     raise ValueError(f"{option} names {name!r}, but {self.name} has no such "

@@ -7,6 +7,7 @@ the device's program, something callable.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
@@ -51,6 +52,7 @@ class Options:
 
     device: str
     fast_math: bool = False
+    donate: tuple[str, ...] = ()     # arguments whose memory may be overwritten
 
     def on(self, device: str | None) -> Options:
         """The same for another device, if one is named."""
@@ -70,6 +72,7 @@ class Source:
     call: Call
     key: Hashable
     options: Options
+    donated: tuple[int, ...]     # flat arguments whose memory may be overwritten
     plain: bool                  # arrays among the leaves are ndarrays of native byte order
 
 
@@ -127,7 +130,8 @@ class TracedStage:
     def compile(self, device: str | None = None, cache: Cache | None = None) -> CompiledStage:
         """Go all the way, or take the whole program from `cache` where that has it."""
         options = self.source.options.on(device)
-        program = _KeptProgram.of(self.graph, options, cache) if cache is not None else None
+        program = _KeptProgram.of(self.graph, options, self.source.donated, cache) \
+            if cache is not None else None
         if program is None:
             return self.lower(device).compile(cache)
         start = time.perf_counter()
@@ -172,7 +176,8 @@ class OptimizedStage:
         if device and device != self.options.device:
             return self.before.optimize(device).lower()
         start = time.perf_counter()
-        lowered = get_device(self.options.device).lower(self.graph, self.options.target())
+        lowered = get_device(self.options.device).lower(
+            self.graph, self.options.target(), self.before.source.donated)
         return LoweredStage(self, lowered, time.perf_counter() - start)
 
     def compile(self) -> CompiledStage:
@@ -315,7 +320,8 @@ class CompiledStage:
         made = Executable(
             self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
             lambda results: unflatten(tree, results), hidden, single=tree is LEAF,
-            plain=self.source.plain and all(s.kind == "array" for s in self.source.call.specs))
+            plain=self.source.plain and all(s.kind == "array" for s in self.source.call.specs),
+            donated=self.source.donated)
         made.about = self
         return made
 
@@ -344,11 +350,13 @@ class _KeptProgram:
     cache: Cache
 
     @staticmethod
-    def of(graph: Graph, options: Options, cache: Cache) -> _KeptProgram | None:
+    def of(graph: Graph, options: Options, donated: Sequence[int], cache: Cache
+           ) -> _KeptProgram | None:
         """The place, or None where the device keeps no programs or this one has no digest."""
         device: Any = get_device(options.device)
         digest = graph_digest(graph) if hasattr(device, "program_key") else None
-        key = device.program_key(digest.key, options.fast_math) if digest is not None else ""
+        key = device.program_key(f"{digest.key} {[*donated]}", options.fast_math) \
+            if digest is not None else ""
         return _KeptProgram(key, device, list(digest.origins), cache) if key and digest else None
 
     def find(self) -> Compiled | None:
@@ -400,5 +408,7 @@ def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, option
     traced = trace_call(fn, call, watch)
     seconds = time.perf_counter() - start
     plain = all(v.dtype.isnative for v in call.leaves if isinstance(v, np.ndarray))
-    source = Source(fn, arguments, call.settled(), arguments.key(call), options, plain)
+    donated = tuple(i for i, path in enumerate(call.paths)
+                    if re.split(r"[.\[]", path)[0] in options.donate)
+    source = Source(fn, arguments, call.settled(), arguments.key(call), options, donated, plain)
     return TracedStage(source, traced, seconds)

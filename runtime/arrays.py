@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Array", "canonical", "is_canonical", "prepare", "straightened"]
+__all__ = ["Array", "canonical", "is_canonical", "own", "prepare", "straightened"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +32,26 @@ def prepare(values: Sequence[Any], dtypes: Sequence[np.dtype[Any]]) -> list[Arra
     """Arguments of any supported kind, numbers included, as canonical arrays of these types."""
     return [canonical(v) if type(v) is np.ndarray else _converted(v, dtype)
             for v, dtype in zip(values, dtypes)]
+
+
+def own(values: Sequence[Any], donated: Sequence[int]) -> list[Any]:
+    """The arguments, of which the donated arrays can be overwritten: copies stand in for those that
+    are read-only, lie otherwise than compiled code wants it, or share memory with another one."""
+    out = list(values)
+    met: dict[int, int] = {}
+    for v in out:
+        if isinstance(v, np.ndarray):
+            met[_root(v)] = met.get(_root(v), 0) + 1
+    for i in donated:
+        v = out[i]
+        if isinstance(v, np.ndarray) and not (
+                v.flags.carray and v.dtype.isnative and met[_root(v)] == 1):
+            out[i] = np.array(v, v.dtype.newbyteorder("="), order="C")
+    return out
+
+
+def _root(array: Array) -> int:
+    return id(array if array.base is None else array.base)
 
 
 def straightened(values: Sequence[Any]) -> list[Any] | None:

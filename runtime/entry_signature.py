@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from weft.compiler.ir import Graph
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import TensorType
 from weft.devices.cpu.compiled import Facts
 from weft.devices.cpu.entry_spec import EntrySpec, Param, Result
@@ -38,9 +39,16 @@ def entry_spec(params: Sequence[tuple[str, TensorType]], specialized: Mapping[in
              for i, (kind, type) in enumerate(params)]
     if any(p is None for p in given):
         return None
+    over = {-1 - i for i in facts.order if i < 0}
+    if over and (facts.statuses or any(p is not None and p.kind != "array" for i, p in
+                                       enumerate(given) if i in over)):
+        return None     # what looks into a failure would find arguments overwritten
     return EntrySpec(
-        tuple(p for p in given if p is not None),
-        tuple(Result(_RESULTS[o.kind], n.dtype, n.shape) for o, n in zip(outputs, graph.results)),
+        tuple(replace(p, writeable=True) if i in over else p
+              for i, p in enumerate(given) if p is not None),
+        tuple(Result("alias", n.dtype, n.shape, param=-1 - at) if at < 0 else
+              Result(_RESULTS[o.kind], n.dtype, n.shape)
+              for o, n, at in zip(outputs, graph.results, facts.order)),
         structure, sizes=graph.symbols, status=bool(facts.statuses),
         release_gil=facts.work is None or facts.work >= _LONG)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from weft.devices.protocol import Compiled
-from weft.runtime.arrays import Array, prepare
+from weft.runtime.arrays import Array, own, prepare
 
 __all__ = ["Executable", "Output"]
 
@@ -44,14 +44,15 @@ class Executable:
     Calls need no lock.
     """
 
-    __slots__ = ("_build", "_dtypes", "_hidden", "_outputs", "_plain", "_run", "_single",
-                 "about", "compiled", "countdown", "entry", "runner", "state")
+    __slots__ = ("_build", "_donated", "_dtypes", "_hidden", "_outputs", "_plain", "_run",
+                 "_single", "about", "compiled", "countdown", "entry", "runner", "state")
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],
                  hidden: Sequence[Callable[[], Array]] = (), *, plain: bool = False,
-                 single: bool = False) -> None:
-        """`plain`: all arguments are native arrays; `single`: the result is one array."""
+                 single: bool = False, donated: Sequence[int] = ()) -> None:
+        """`plain`: all arguments are native arrays; `single`: the result is one array; `donated`:
+        arguments that the program may overwrite."""
         self.compiled = compiled
         self.about: Any = None          # whatever made it, for those who look in
         self.countdown = 1              # calls through Python before its entry is seen to
@@ -65,6 +66,7 @@ class Executable:
         self._build = build
         self._hidden = tuple(hidden)
         self._plain = plain and not hidden
+        self._donated = tuple(donated)
         self._single = single and [(o.kind, o.index) for o in outputs] == [("array", 0)]
 
     @property
@@ -76,6 +78,8 @@ class Executable:
         """The function's result for these flat arguments."""
         if self._hidden:
             leaves = [*leaves, *[read() for read in self._hidden]]
+        if self._donated:
+            leaves = own(leaves, self._donated)
         if self.runner is not None:
             results = self.runner(*leaves)
         elif self._plain and self._ready(leaves):

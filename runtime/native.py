@@ -19,6 +19,7 @@ from weft.devices.cpu.compiled import CpuCompiled
 from weft.devices.cpu.engine import Entry
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.guard import Guard, Variable, load_guard
+from weft.devices.cpu.interrupts import INTERRUPTED, raise_pending
 from weft.devices.cpu.warm_up import begin_unless_kept, continue_unless_kept
 from weft.devices.protocol import Cache, Compiled
 from weft.runtime.arrays import Array, prepare, straightened
@@ -67,6 +68,8 @@ class _Flat:
     __call__ = _dispatch
 
     def _native_error(self, status: int, *leaves: Any) -> list[Array]:
+        if status == INTERRUPTED:
+            raise_pending()
         return self._dispatch(*leaves)      # fails again, and tells why
 
 

@@ -75,7 +75,7 @@ __all__ = [
     "while_loop",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # In a checkout, the other folders stand one level up. (NumPy has imported os, but not pathlib.)
 _root = _os.path.dirname(_os.path.dirname(_os.path.abspath(__file__)))

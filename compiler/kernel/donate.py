@@ -72,10 +72,10 @@ def _fits(program: Program, at: int, result: str, param: str) -> bool:
 def _turn_by_turn(step: Step, result: str, param: str) -> bool:
     """Whether a step reads of the parameter just the element that it writes in the same turn.
 
-    Kernels that reduce may store partial sums, so that their turns are not over with one store.
+    Devices store each element of an output once, and keep partial sums elsewhere.
     """
     k = step.kernel
-    if not isinstance(k, Kernel) or k.updates or k.reduces:
+    if not isinstance(k, Kernel) or k.updates:
         return False
     outs = {n for bound, (n, _) in zip(step.buffers, k.buffers) if bound == result}
     ins = {n for bound, (n, _) in zip(step.buffers, k.buffers) if bound == param}

@@ -5,6 +5,7 @@
 | `jvp` | forward mode: results and their tangents |
 | `transpose` | reverse mode: what is linear in the tangents, turned round |
 | `batch` | the function mapped over a new first axis |
+| `accumulate` | cotangents of parts, added up in place |
 | `inline` | a graph's nodes put into another graph |
 | `formula` | derivatives of elementwise ops, written as text |
 

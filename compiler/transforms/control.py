@@ -14,6 +14,7 @@ from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.batch import batch, batch_into, lead
 from weft.compiler.transforms.inline import copy_node, zeros
 from weft.compiler.transforms.jvp import instantiate, push_forward
@@ -342,7 +343,7 @@ def scan_transpose(b: Builder, node: Node, cotangent: Any, wanted: Set[int]) -> 
     results = {**dict(enumerate(cts)), **{s.m + k: c for k, c in zip(given, cys)}}
     found = transposed_graph(inner, s.body, others, sources, results)
     n, m = len(sums), s.m
-    added = [a if c is None else inner.add("add", a, c) for a, c in zip(sums, found[:n])]
+    added = [a if c is None else accumulated(inner, a, c) for a, c in zip(sums, found[:n])]
     back = [instantiate(inner, p, c) for p, c in zip(pm, found[n:n + m])]
     moved = [instantiate(inner, p, c) for p, c in zip(_pick(px, wx), found[n + m:])]
     body = inner.graph([*added, *back, *moved])

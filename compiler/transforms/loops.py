@@ -19,6 +19,7 @@ from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node
+from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.batch import batch, batch_into, lead
 from weft.compiler.transforms.control import Nodes, Tangents, elements_of
 from weft.compiler.transforms.inline import inline, zeros
@@ -259,7 +260,7 @@ class _Reverse:
         found = transposed_graph(b, self.body, others, [*self.linear, *self.sums],
                                  dict(zip(self.linear, back[:k])))
         moved = [instantiate(b, x, c) for x, c in zip(back[:k], found[:k])]
-        added = [s if c is None else b.add("add", s, c) for s, c in zip(back[k:], found[k:])]
+        added = [s if c is None else accumulated(b, s, c) for s, c in zip(back[k:], found[k:])]
         return [b.add("sub", turn, b.scalar(1, "i64")), *moved, *added]
 
     def _while(self, b: Builder, carries: Nodes, consts: Nodes,

@@ -17,6 +17,7 @@ from typing import Any
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.inline import copy_node, inline
 from weft.compiler.transforms.jvp import instantiate, no_derivative, push_forward
 
@@ -220,9 +221,9 @@ def transposed(b: Builder, nodes: Sequence[Node], linear: set[Node], sources: Se
 def _add(b: Builder, found: dict[Node, Cotangent], node: Node, ct: Cotangent) -> None:
     before = found.get(node)
     if before is None or not isinstance(ct, list):
-        found[node] = ct if before is None else b.add("add", before, ct)
+        found[node] = ct if before is None else accumulated(b, before, ct)
         return
-    found[node] = [c if old is None else old if c is None else b.add("add", old, c)
+    found[node] = [c if old is None else old if c is None else accumulated(b, old, c)
                    for old, c in zip(before, ct)]
 
 

@@ -18,6 +18,7 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, Size, TensorType, evaluate_dim
 from weft.devices.cpu.engine import Entry, load, load_entry
 from weft.devices.cpu.entry_spec import EntrySpec
+from weft.devices.cpu.interrupts import INTERRUPTED, raise_pending
 from weft.devices.cpu.linker import Code
 from weft.devices.protocol import Array, Cache
 
@@ -29,8 +30,8 @@ MAIN, CONSTANTS, BAD_INDEX = "main", "constants", "bad_index"   # what the code 
 
 @dataclass(frozen=True)
 class Status:
-    """What a status other than 0 stands for: a check that failed, of the fields of `Check`; or, of
-    kind ``"linalg"``, the words of a `LinAlgError`."""
+    """What a status other than 0 stands for: a check that failed, of the fields of `Check`; of kind
+    ``"linalg"``, the words of a `LinAlgError`; or, of kind ``"interrupt"``, a signal."""
 
     kind: str
     axis: int
@@ -52,8 +53,9 @@ class Facts:
 
     `params` are types; `results` the types of the distinct results, each with its place among the
     pointers behind those of the parameters; `order` gives, for each result of the function, which
-    of these it is. `symbols` names the values that main is given; `statuses` says what those that
-    main returns stand for. `kernels` counts steps, and `work` their operations and bytes.
+    of these it is, or, as -1 - i, that it is parameter i, overwritten. `symbols` names the values
+    that main is given; `statuses` says what those that main returns stand for. `kernels` counts
+    steps, and `work` their operations and bytes.
     """
 
     params: tuple[TensorType, ...]
@@ -106,9 +108,11 @@ class CpuCompiled:
             pointers[n + slot] = a.ctypes.data
         sizes = (ctypes.c_int64 * (len(symbols) + 1))(*symbols.values())
         status = self._main(pointers, sizes)
+        if status == INTERRUPTED:
+            raise_pending()
         if status:
             raise self.error(status, symbols)
-        return [made[i] for i in facts.order]
+        return [made[i] if i >= 0 else arrays[-1 - i] for i in facts.order]
 
     def _bind(self, arrays: Sequence[Array]) -> dict[str, int]:
         """Values of the symbols, from the arguments' shapes."""

@@ -39,11 +39,11 @@ class CpuDevice:
 
         return supported()
 
-    def lower(self, graph: Graph, target: Target) -> CpuLowered:
+    def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> CpuLowered:
         """The program of kernels for an optimised graph."""
         from weft.devices.cpu.lowered import lower  # see the module's text
 
-        return lower(graph, target)
+        return lower(graph, target, donated)
 
     def program_key(self, digest: str, fast_math: bool) -> str:
         """What a program is kept under; see `ProgramKeeper`."""

@@ -115,7 +115,9 @@ class UnitWriter:
     def inline(self) -> bool:
         """Whether accumulators go to the epilogue in registers."""
         p, form, rows = self.plan, self.form, self.form.rows
-        exact = p.pack_left is None or (isinstance(rows, int) and rows % p.rows == 0)
+        # tiles that are moved up store rows again, which must not be read by then
+        again = p.pack_left is None and not form.kernel.shares
+        exact = again or (isinstance(rows, int) and rows % p.rows == 0)
         masked = self.masked or form.columns % p.width == 0
         return exact and masked and self.blocks == 1 and epilogue_cost(form) <= INLINE_COST
 

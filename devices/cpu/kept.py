@@ -79,7 +79,7 @@ def _read(data: bytes, origins: Sequence[Origin]) -> tuple[Facts, Code]:
     except (TypeError, SyntaxError, KeyError, IndexError, struct.error, RecursionError,
             MemoryError) as error:
         raise ValueError(f"not a program: {error}") from None
-    if any(not 0 <= i < len(facts.results) for i in facts.order) or any(
+    if any(not -len(facts.params) <= i < len(facts.results) for i in facts.order) or any(
             not 0 <= slot < len(facts.order) for slot, _ in facts.results):
         raise ValueError("not a program: a result is not there")
     return facts, read_code(data[start:])

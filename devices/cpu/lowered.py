@@ -40,9 +40,11 @@ def supported() -> frozenset[str]:
     return TABLE.union(POINTWISE, UPDATES, loops, ("searchsorted",)) - _COMPOSED
 
 
-def lower(graph: Graph, target: Target) -> CpuLowered:
-    """The program of kernels for an optimised graph."""
-    program = split_reductions(build_program(graph, target), target)
+def lower(graph: Graph, target: Target, donated: Sequence[int] = ()) -> CpuLowered:
+    """The program of kernels for an optimised graph, which may overwrite the `donated` parameters.
+    """
+    program = build_program(graph, target, [graph.params[i] for i in donated])
+    program = split_reductions(program, target)
     program = split_pieces(split_columns(program))
     return CpuLowered(graph, spread_updates(program, target), target)
 
@@ -87,11 +89,12 @@ class CpuLowered:
     def _facts(self) -> Facts:
         program, kernels = self.program, self.kernels
         results = {b.name: b for b in program.buffers if b.kind == "result"}
-        distinct = list(dict.fromkeys(program.results))
+        given = {b.name: -1 - b.index for b in program.buffers if b.kind == "param"}
+        distinct = list(dict.fromkeys(n for n in program.results if n in results))
         return Facts(
             params=tuple(b.type for b in program.buffers if b.kind == "param"),
             results=tuple((results[n].index, results[n].type) for n in distinct),
-            order=tuple(distinct.index(n) for n in program.results),
+            order=tuple(given[n] if n in given else distinct.index(n) for n in program.results),
             symbols=program.symbols,
             statuses={status: _status(c) for status, c in self.module.checks.items()},
             constants=tuple(map(np.asarray, self.module.constants)),
@@ -100,7 +103,9 @@ class CpuLowered:
             externals=self.module.externals)
 
 
-def _status(check: Check | Failure) -> Status:
+def _status(check: Check | Failure | None) -> Status:
+    if check is None:
+        return Status("interrupt", 0, 0, None)
     if isinstance(check, Failure):
         return Status("linalg", 0, 0, check.origin, check.text)
     return Status(check.kind, check.axis, check.size, check.origin)

@@ -22,6 +22,7 @@ from weft.devices.cpu.codegen import Loops
 from weft.devices.cpu.compiled import BAD_INDEX, CONSTANTS, MAIN
 from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.evaluate import Evaluator
+from weft.devices.cpu.interrupts import INTERRUPTED
 from weft.devices.cpu.lower import Scalar, load_value, memory_type, reg, store_value
 from weft.devices.cpu.lower_complex import Cx
 from weft.devices.cpu.main_env import (
@@ -50,7 +51,7 @@ class Main:
         self.codes = codes
         self.target = target
         self.e = Emitter(target)
-        self.checks: dict[int, Check | Failure] = {}
+        self.checks: dict[int, Check | Failure | None] = {}
         self.dims: dict[str, Val] = {}
         self.helpers: dict[str, str] = {}
         self._start: list[str] = []             # lines that are done once
@@ -237,6 +238,16 @@ class Main:
         with e.when(found.ne(0) & so_far.eq(0), "failed"):
             e.store(found + STEP * number, self.total)
             e.store(e.load(e.gep(self.status, 1, "i64"), "i64"), Val(e, f"@{BAD_INDEX}", "ptr"))
+
+    def poll(self, due: Val) -> None:
+        """Where `due` holds, look for signals; one whose handler raises ends all loops."""
+        e = self.e
+        self.checks[INTERRUPTED] = None
+        with e.when(due, "poll"):
+            raised = e.call("weft_poll", "i32")
+            so_far = e.load(self.total, "i32")
+            with e.when(raised.ne(0) & so_far.eq(0), "interrupted"):
+                e.store(e.const("i32", INTERRUPTED), self.total)
 
     # ---- single numbers
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopWriter"]
 
+SECONDS = 1             # that a loop may take without looking for signals
+LONGEST = 1 << 16       # turns, however short, between two looks
+
 
 class LoopWriter:
     """Writes one loop: the carries are phis, numbers themselves and arrays by their addresses."""
@@ -34,13 +37,17 @@ class LoopWriter:
         self.light = [t.shape == () for t in loop.carry_types]
         self.params = params_of(loop.body)
         self.scratch = main.scratch(step, env)
+        self.period = _period(loop)
+        self.polls = loop.cond is not None or not isinstance(loop.length, int) \
+            or loop.length // self.period >= SECONDS * 1000
 
     def write(self) -> None:
         """The whole of it."""
         e, loop, main = self.e, self.loop, self.main
         self._fix_constants()
         self.length = main.ev.dim(loop.length) if loop.cond is None else None
-        start = [e.const("i64", 0)] if self.length is not None else []
+        self.counted = self.length is not None or self.polls
+        start = [e.const("i64", 0)] if self.counted else []
         start += [v for k in range(loop.carries) for v in self._start(k)]
         head, body, done = e.fresh("turn"), e.fresh("body"), e.fresh("done")
         before = e.block
@@ -107,7 +114,7 @@ class LoopWriter:
     def _take(self, now: list[Val]) -> None:
         """Tell the parts of the state apart."""
         at = iter(now)
-        self.count = next(at) if self.length is not None else None
+        self.count = next(at) if self.counted else None
         self.numbers: dict[int, Scalar] = {}
         self.memory: dict[int, list[Val]] = {}
         for k, t in enumerate(self.loop.carry_types):
@@ -134,7 +141,7 @@ class LoopWriter:
             test = main.number_in(inner, result)
             assert isinstance(test, Val)
             more = test
-        if any(checks_of(s.kernel) for p in loop.nested for s, _ in leaves(p[1])):
+        if self.polls or any(checks_of(s.kernel) for p in loop.nested for s, _ in leaves(p[1])):
             more = more & e.load(main.total, "i32").eq(0)
         return more
 
@@ -158,6 +165,8 @@ class LoopWriter:
         loop, main = self.loop, self.main
         body, inner = loop.body, self._state(loop.body)
         at = None
+        if self.count is not None and self.polls:
+            main.poll((self.count & (self.period - 1)).eq(self.period - 1))
         if self.count is not None and self.length is not None:
             at = self.length - 1 - self.count if loop.reverse else self.count
             for name, operand in zip(self.params[loop.consts + loop.carries:],
@@ -209,3 +218,12 @@ class LoopWriter:
                 moved = e.assign(f"icmp ne ptr {here.ref}, {there.ref}", "i1")
                 with e.when(moved, "copy"):
                     self._copied(k, here, there)
+
+
+def _period(loop: Loop) -> int:
+    """After how many turns a millisecond has passed, about; a power of 2."""
+    ns = 1.0 + sum(s.flops * 0.5 + s.nbytes * 0.1 for _, p in loop.nested for s in p.steps)
+    period = LONGEST
+    while period > 1 and period * ns > 1e6:
+        period //= 2
+    return period

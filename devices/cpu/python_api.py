@@ -32,6 +32,7 @@ __all__ = ["ARRAY", "ARR_FUNCS", "DESCR", "SCALAR", "Symbols", "publish", "sort_
 
 _FUNCTIONS = (
     "PyBool_FromLong", "PyComplex_FromDoubles", "PyComplex_ImagAsDouble", "PyComplex_RealAsDouble",
+    "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Ensure", "PyGILState_Release",
     "PyEval_RestoreThread", "PyEval_SaveThread", "PyFloat_AsDouble", "PyFloat_FromDouble",
     "PyList_New", "PyList_SetItem", "PyLong_AsLongLongAndOverflow", "PyLong_FromLongLong",
     "PyObject_GetAttr", "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem",

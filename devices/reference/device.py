@@ -40,8 +40,9 @@ class ReferenceDevice:
         """Every op: a reference meaning is part of its declaration."""
         return frozenset(OPS)
 
-    def lower(self, graph: Graph, target: Target) -> ReferenceLowered:
-        """The graph as it is."""
+    def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()
+              ) -> ReferenceLowered:
+        """The graph as it is; nothing is overwritten."""
         return ReferenceLowered(graph)
 
 

@@ -183,7 +183,7 @@ def test_dump_of_a_compilation_that_fails(tmp_path, monkeypatch):
     from weft.devices.registry import get_device
     monkeypatch.setenv("WEFT_DUMP", str(tmp_path))
 
-    def broken(self, graph, target):
+    def broken(self, graph, target, donated):
         raise RuntimeError("cannot")
     monkeypatch.setattr(type(get_device("reference")), "lower", broken)
     with pytest.raises(RuntimeError, match="cannot"):

@@ -275,7 +275,8 @@ def test_a_damaged_entry_is_made_again(damage: Callable[[bytes], bytes], cache: 
 
 @pytest.mark.parametrize("content", [
     b"", b"WEFTPRG1", b"WEFTPRG1\x05\0\0\0[1,2]", b"WEFTPRG1\x02\0\0\0()",
-    b"WEFTPRG1\xff\xff\xff\xff", b"WEFTPRG1\x08\0\0\0print(1)", b"WEFTPRG1\x04\0\0\0((((", b"\0" * 100])
+    b"WEFTPRG1\xff\xff\xff\xff", b"WEFTPRG1\x08\0\0\0print(1)", b"WEFTPRG1\x04\0\0\0((((",
+    b"\0" * 100])
 def test_an_entry_that_is_whole_but_no_program(content: bytes, cache: DiskCache) -> None:
     compiled(_double, X)
     cache.put(_program_entry(cache).stem, content)
