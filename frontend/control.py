@@ -33,7 +33,7 @@ from weft.frontend.recording import active
 from weft.frontend.subtrace import Spec, spec_of, tracers_of, wrap
 from weft.frontend.tracer import Tracer
 
-__all__ = ["associative_scan", "cond", "fori_loop", "map", "scan", "switch", "while_loop"]
+__all__ = ["cond", "fori_loop", "map", "run_control", "scan", "switch", "while_loop"]
 
 Function = Callable[..., Any]
 _map = map
@@ -65,8 +65,9 @@ def _compiled(title: str, apply: Function, functions: tuple[Any, ...],
     return jit(_Several(title, apply, functions, options))
 
 
-def _run(title: str, apply: Function, functions: tuple[Any, ...], *args: Any, **options: Any
-         ) -> Any:
+def run_control(title: str, apply: Function, functions: tuple[Any, ...], *args: Any,
+                **options: Any) -> Any:
+    """``apply(functions, *args, **options)`` in the trace that runs, else compiled and kept."""
     for fn in functions:
         check_callable(f"weft.{title}", fn)
     if active() is not None:
@@ -92,7 +93,7 @@ def cond(pred: Any, true_fun: Function, false_fun: Function, *operands: Any) -> 
     >>> print(weft.cond(True, np.sin, np.cos, 0.0))
     0.0
     """
-    return _run("cond", _cond, (true_fun, false_fun), pred, *operands)
+    return run_control("cond", _cond, (true_fun, false_fun), pred, *operands)
 
 
 def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
@@ -110,7 +111,7 @@ def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
     >>> print(weft.switch(7, [lambda x: x, lambda x: -x], 3.0))
     -3.0
     """
-    return _run("switch", _switch, tuple(branches), index, *operands)
+    return run_control("switch", _switch, tuple(branches), index, *operands)
 
 
 def _cond(functions: tuple[Any, ...], pred: Any, *operands: Any) -> Any:
@@ -215,7 +216,7 @@ def while_loop(cond_fun: Function, body_fun: Function, init_val: Any) -> Any:
     >>> print(weft.while_loop(lambda x: x < 100, lambda x: x * 3, 2))
     162
     """
-    return _run("while_loop", _while, (cond_fun, body_fun), init_val)
+    return run_control("while_loop", _while, (cond_fun, body_fun), init_val)
 
 
 def _while(functions: tuple[Any, ...], init: Any) -> Any:
@@ -277,8 +278,9 @@ def fori_loop(lower: Any, upper: Any, body_fun: Function, init_val: Any) -> Any:
     array([6., 6.])
     """
     if active() is None and type(lower) is int and type(upper) is int:
-        return _run("fori_loop", _fori_known, (body_fun,), init_val, lower=lower, upper=upper)
-    return _run("fori_loop", _fori, (body_fun,), lower, upper, init_val)
+        return run_control("fori_loop", _fori_known, (body_fun,), init_val, lower=lower,
+                           upper=upper)
+    return run_control("fori_loop", _fori, (body_fun,), lower, upper, init_val)
 
 
 def _fori_known(functions: tuple[Any, ...], init: Any, lower: int, upper: int) -> Any:
@@ -392,7 +394,7 @@ def scan(f: Function, init: Any, xs: Any = None, length: int | None = None, reve
     >>> print(total, sums)
     10.0 [ 1.  3.  6. 10.]
     """
-    return _run("scan", _scan, (f,), init, xs, length=_static_length(length),
+    return run_control("scan", _scan, (f,), init, xs, length=_static_length(length),
                 reverse=bool(reverse))
 
 
@@ -475,7 +477,7 @@ def map(f: Function, xs: Any) -> Any:
     >>> weft.map(lambda x: x.sum(), np.ones((2, 3)))
     array([3., 3.])
     """
-    return _run("map", _map_over, (f,), xs)
+    return run_control("map", _map_over, (f,), xs)
 
 
 def _map_over(functions: tuple[Any, ...], xs: Any) -> Any:
@@ -484,85 +486,3 @@ def _map_over(functions: tuple[Any, ...], xs: Any) -> Any:
     def body(carry: None, x: Any) -> Any:
         return None, f(x)
     return _scan((_named(body, f),), None, xs)[1]
-
-
-# ---- combined in a tree
-
-def associative_scan(fn: Function, elems: Any, reverse: bool = False, axis: int = 0) -> Any:
-    """Running combinations of elements along an axis, in about log2(n) steps of whole arrays.
-
-    Args:
-        fn: an associative function of two elements, which is given many pairs at once: arrays of
-            elements along the axis. It gives what its arguments are.
-        elems: an array or a container of arrays, of one size along the axis.
-        reverse: combine from the last element on.
-        axis: along which the elements lie.
-
-    Element i of the result combines the elements 0 to i. After Blelloch, "Prefix sums and their
-    applications", 1990. Raises `ShapeError` where the sizes along the axis differ.
-
-    >>> import numpy as np, weft
-    >>> weft.associative_scan(np.add, np.arange(5))
-    array([ 0,  1,  3,  6, 10])
-    """
-    return _run("associative_scan", _associative, (fn,), elems, reverse=bool(reverse),
-                axis=int(axis))
-
-
-def _associative(functions: tuple[Any, ...], elems: Any, reverse: bool, axis: int) -> Any:
-    (fn,) = functions
-    leaves, tree = tracers_of(elems)
-    if not leaves:
-        return elems
-    rank = len(leaves[0].node.shape)
-    at = axis + rank if axis < 0 else axis
-    sizes = [t.node.shape[at] if 0 <= at < len(t.node.shape) else None for t in leaves]
-    if sizes[0] is None or any(s != sizes[0] for s in sizes) or not isinstance(sizes[0], int):
-        raise ShapeError(
-            f"weft.associative_scan along axis {axis} got "
-            f"{', '.join(str(t.node.type) for t in leaves)}",
-            expected="arrays of one known size along that axis", origin=caller_origin())
-
-    def combine(a: list[Any], b: list[Any]) -> list[Any]:
-        made, got = tracers_of(fn(unflatten(tree, a), unflatten(tree, b)))
-        if got != tree:
-            raise ShapeError(f"weft.associative_scan: {function_name(fn)} gives {tree_text(got)}",
-                             expected=tree_text(tree), origin=caller_origin())
-        return list(made)
-
-    turned = [_turned(t, at) for t in leaves] if reverse else list(leaves)
-    done = _prefixes(combine, turned, at, sizes[0])
-    return unflatten(tree, [_turned(t, at) for t in done] if reverse else done)
-
-
-def _prefixes(combine: Function, elems: list[Any], axis: int, n: int) -> list[Any]:
-    if n < 2:
-        return elems
-    half = n // 2
-    reduced = combine([_picked(e, axis, slice(0, 2 * half, 2)) for e in elems],
-                      [_picked(e, axis, slice(1, 2 * half, 2)) for e in elems])
-    odd = _prefixes(combine, reduced, axis, half)
-    before = odd if n % 2 else [_picked(o, axis, slice(0, half - 1)) for o in odd]
-    rest = [_picked(e, axis, slice(2, n, 2)) for e in elems]
-    even = combine(before, rest) if n > 2 else rest
-    firsts = [_picked(e, axis, slice(0, 1)) for e in elems]
-    return [_interleaved(np.concatenate([f, e], axis=axis), o, axis, n)
-            for f, e, o in zip(firsts, even, odd)]
-
-
-def _picked(x: Any, axis: int, part: slice) -> Any:
-    return x[(slice(None),) * axis + (part,)]
-
-
-def _turned(x: Any, axis: int) -> Any:
-    return np.flip(x, axis)
-
-
-def _interleaved(even: Any, odd: Any, axis: int, n: int) -> Any:
-    """even[0], odd[0], even[1], odd[1], …"""
-    if n % 2:
-        odd = np.concatenate([odd, _picked(odd, axis, slice(0, 1))], axis=axis)
-    both = np.stack([even, odd], axis=axis + 1)
-    shape = (*even.shape[:axis], 2 * even.shape[axis], *even.shape[axis + 1:])
-    return _picked(both.reshape(shape), axis, slice(0, n))
-

@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft import errors, nn, numpy, random
-    from weft.frontend.control import (
-        associative_scan,
-        cond,
-        fori_loop,
-        map,
-        scan,
-        switch,
-        while_loop,
-    )
+    from weft.frontend.control import cond, fori_loop, map, scan, switch, while_loop
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
     from weft.frontend.parts import dynamic_slice, dynamic_update_slice, index_update
+    from weft.frontend.prefixes import associative_scan
     from weft.frontend.pytree import register_pytree
     from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
     from weft.frontend.transforms.batching import vmap
@@ -85,8 +78,9 @@ if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
 
 _HOMES = {name: module for module, names in {
     "weft.frontend.control": (
-        "associative_scan", "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
+        "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
     "weft.frontend.explain": ("explain",),
+    "weft.frontend.prefixes": ("associative_scan",),
     "weft.frontend.jit": ("jit",),
     "weft.frontend.parts": ("dynamic_slice", "dynamic_update_slice", "index_update"),
     "weft.frontend.pytree": ("register_pytree",),
