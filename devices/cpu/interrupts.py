@@ -2,8 +2,8 @@
 
 Generated loops whose end is not in sight call `weft_poll` from time to time. About ten times a
 second it lets Python handle signals that have come, as the interpreter does between instructions.
-If a handler raises, the error is put aside, main returns the status INTERRUPTED, and `raise_pending`
-raises it where the call was made.
+If a handler raises, the error is put aside, main returns the status INTERRUPTED, and
+`raise_pending` raises it where the call was made.
 """
 
 from __future__ import annotations
