@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from itertools import product
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 from weft.compiler.build import Builder
@@ -23,6 +23,7 @@ from weft.compiler.types import DTYPES, Dim, numel
 __all__ = ["batch", "decompose", "transpose"]
 
 _F32 = DTYPES["f32"]
+FEW_TAPS = 32      # of a channel by itself up to which their sum is written out
 
 
 def _permuted(b: Builder, x: Node, source: str, wanted: str) -> Node:
@@ -68,7 +69,9 @@ class _Parts:
         if self.groups == self.batch_groups == 1:
             return self._plain()
         if alone and o == max(self.groups, self.batch_groups):
-            return self._each_channel()
+            few = self.groups > 1 and all(isinstance(n, int) for n in self._size()) \
+                and prod(self._size()) <= FEW_TAPS
+            return self._taps() if few else self._each_channel()
         return self._grouped()
 
     # ---- operands
@@ -82,17 +85,24 @@ class _Parts:
     def _windows(self, order: str) -> tuple[Node, str]:
         """The window of the padded left side, which is stored for it, and its axes (capital
         letters are the kernel's)."""
+        whole = self._stored(order)
+        view = self.b.window(whole, axes=tuple(order.index(c) for c in self.spatial),
+                             size=self._size(), stride=self.attrs["strides"],
+                             dilation=self.attrs["rhs_dilation"])
+        return view, order + "".join(map(_kernel, self.spatial))
+
+    def _size(self) -> tuple[Any, ...]:
+        """The kernel's extents."""
+        return tuple(self.node.inputs[1].shape[self.labels.rhs.index(c)] for c in self.spatial)
+
+    def _stored(self, order: str) -> Node:
+        """The left side in this order, with its padding."""
         b, a, x = self.b, self.attrs, self.node.inputs[0]
         x = _permuted(b, x, self.labels.lhs, order)
         axes = tuple(order.index(c) for c in self.spatial)
         inside = dilated(b, x, axes, a["lhs_dilation"])
         whole = padded(b, inside, b.scalar(0, x.dtype), axes, a["padding"])
-        if whole is not x or order != self.labels.lhs:
-            whole = b.copy(whole)
-        size = tuple(self.node.inputs[1].shape[self.labels.rhs.index(c)] for c in self.spatial)
-        view = b.window(whole, axes=axes, size=size, stride=a["strides"],
-                        dilation=a["rhs_dilation"])
-        return view, order + "".join(map(_kernel, self.spatial))
+        return b.copy(whole) if whole is not x or order != self.labels.lhs else whole
 
     def _weights(self, order: str) -> Node:
         """The weights with their axes in this order, in memory too."""
@@ -141,6 +151,28 @@ class _Parts:
             out = b.reshape(out, (*out.shape, 1))
             return self._out(out, left.replace("b", "f") + "b")
         return self._out(out, left)
+
+    def _taps(self) -> Node:
+        """Every channel by itself, with few taps: their sum written out, in one pass."""
+        b, a, order = self.b, self.attrs, self.labels.lhs
+        x, (w, source) = self._stored(order), (self.node.inputs[1], self.labels.rhs)
+        shape = tuple(self.node.shape[self.labels.out.index(c)] for c in order)
+        total: Node | None = None
+        for at in product(*map(range, self._size())):
+            start, limit, stride = [0] * len(order), list(x.shape), [1] * len(order)
+            first, end = [0] * len(source), list(w.shape)
+            for c, k, s, d in zip(self.spatial, at, a["strides"], a["rhs_dilation"]):
+                i, j = order.index(c), source.index(c)
+                start[i], stride[i] = k * d, s
+                limit[i] = k * d + (shape[i] - 1) * s + 1
+                first[j], end[j] = k, k + 1
+            tap = b.slice(x, start=tuple(start), limit=tuple(limit), stride=tuple(stride))
+            one = b.slice(w, start=tuple(first), limit=tuple(end), stride=(1,) * len(first))
+            weight = b.broadcast(b.reshape(one, (self.groups,)), shape, (order.index("f"),))
+            term = b.mul(tap, weight)
+            total = term if total is None else b.add("add", total, term)
+        assert total is not None
+        return self._out(total, order)
 
     def _grouped(self) -> Node:
         """Contractions side by side, one for every group of channels or of the batch."""
@@ -193,6 +225,14 @@ def _phases(b: Builder, node: Node) -> Node:
     r + k*e - lo is a multiple of d, for kernel dilation e: every d/gcd(d, e)-th tap.
     """
     labels = labels_of(node.attrs["dim_labels"])
+    if labels.out[-1].isdigit() or labels.lhs[-1].isdigit():
+        # whole runs of channels are read, and put together
+        order, (x, w) = f"b{labels.spatial}f", node.inputs
+        left = order if labels.lhs[-1].isdigit() else labels.lhs
+        x = x if left == labels.lhs else b.copy(_permuted(b, x, labels.lhs, left))
+        inside = b.conv(x, w, **{**node.attrs, "dim_labels": Labels(
+            left, labels.rhs, order).text()})
+        return _permuted(b, b.copy(inside), order, labels.out)
     spread = node.attrs["lhs_dilation"]
     size = [node.shape[labels.out.index(c)] for c in labels.spatial]
     counts = [-(-n // d) for n, d in zip(size, spread)]

@@ -234,10 +234,7 @@ class _Planner:
             depth = self._depth(packed)
             return 0, depth, depth
         counts = [n for a in self.form.nest if isinstance(n := a.extent, int)]
-        most = self.k
-        if self.k > WHOLE_TURNS:
-            fits = self.target.l2_bytes // 2 // (self.item * (self.n + min(self.m, 256)))
-            most = min(max(fits, FEW_TURNS), MANY_TURNS)
+        most = self._fitting() if self.k > WHOLE_TURNS else self.k
         split = next(i for i in range(len(counts)) if prod(counts[i + 1:]) <= most
                      or i == len(counts) - 1)
         inside = prod(counts[split + 1:])
@@ -245,11 +242,27 @@ class _Planner:
         depth = ceil(counts[split] / max(pieces, 1))
         return split, max(1, depth), max(1, depth) * inside
 
+    def _fitting(self) -> int:
+        """Turns of which both sides fit L2."""
+        fits = self.target.l2_bytes // 2 // (self.item * (self.n + min(self.m, 256)))
+        return min(max(fits, FEW_TURNS), MANY_TURNS)
+
+    def _is_long(self) -> bool:
+        """Whether this is a long sum of products of rows that lie along m and along n: the gradient
+        of weights."""
+        f = self.form
+        return self.static and self.k > WHOLE_TURNS and f.m is not None and all(
+            x.load is x.expr and x.step(f.m) == 1 and x.step(f.k) is not None for x in f.left) \
+            and not f.middle
+
     def _depth(self, packed: bool) -> int:
         """Turns of a block: all of them, unless a tile's rows would be too long for L2.
 
         Blocks cost a round trip of all accumulators through memory.
         """
+        if self._is_long():
+            pieces = ceil(self.k / self._fitting())
+            return max(1, ceil(self.k / pieces))
         if not self.static or not packed:
             return max(1, self.k)
         blocks = ceil(self.k * self.item / BLOCK_BYTES)
@@ -270,7 +283,7 @@ class _Planner:
 
     def _left_layout(self) -> str | None:
         f = self.form
-        if f.outer:
+        if f.outer or self._is_long():
             return None
         if f.m is None:
             ok = all(x.load is not None and x.step(f.k) is not None for x in f.middle)
