@@ -43,6 +43,7 @@ from weft.frontend.nn.convolution import (
 from weft.frontend.nn.ctc import (
     ctc_loss,
 )
+from weft.frontend.nn.dropout import dropout
 from weft.frontend.nn.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -89,9 +90,9 @@ __all__ = [
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "batch_norm", "binary_cross_entropy",
     "binary_cross_entropy_with_logits", "celu", "conv1d", "conv2d", "conv3d", "conv_transpose1d",
     "conv_transpose2d", "conv_transpose3d", "cosine_similarity", "cross_entropy", "ctc_loss",
-    "elu", "embedding", "gelu", "global_avg_pool", "global_max_pool", "glu", "group_norm", "gru",
-    "gru_cell", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hinge_loss",
-    "huber_loss", "instance_norm", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
+    "dropout", "elu", "embedding", "gelu", "global_avg_pool", "global_max_pool", "glu",
+    "group_norm", "gru", "gru_cell", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
+    "hinge_loss", "huber_loss", "instance_norm", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
     "log_sigmoid", "log_softmax", "logsumexp", "lstm", "lstm_cell", "max_pool1d", "max_pool2d",
     "max_pool3d", "min_pool2d", "mish", "mse_loss", "multi_head_attention", "one_hot", "relu",
     "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "sigmoid", "silu",

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from weft.compiler.errors import ShapeError
-from weft.compiler.ops import OPS
 from weft.compiler.types import DTYPES
 from weft.frontend.numpy.common import as_array, axes_of, build, lift, of_kind, static
 from weft.frontend.problems import problem
@@ -96,7 +95,7 @@ def applied(op: str, x: Array) -> Tracer:
 def constant(x: Array) -> Any:
     """The value, which derivatives take to be constant."""
     t = lift(x)
-    return of_kind(t, build().add("stop_gradient", t.node)) if "stop_gradient" in OPS else t
+    return of_kind(t, build().add("stop_gradient", t.node))
 
 
 def size_of(x: Array, axis: Any) -> Any:

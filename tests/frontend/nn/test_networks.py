@@ -230,3 +230,16 @@ def test_ctc(blank: int) -> None:
     np.testing.assert_allclose(mean, (np.array(want) / np.maximum(lengths, 1)).mean(), rtol=1e-12)
     short = nn.ctc_loss(np.log(p), targets, np.array([2, 2, 2, 2]), lengths, blank, "none")
     assert np.isinf(short[:2]).all() and np.isfinite(short[2:]).all()
+
+
+def test_dropout() -> None:
+    """What is kept is scaled; the gradient goes the same way; equal keys leave out the same."""
+    key, x = weft.random.key(7), np.ones(4000)
+    out = nn.dropout(x, key, 0.25)
+    kept = out != 0
+    np.testing.assert_allclose(out[kept], 1 / 0.75)
+    assert abs(kept.mean() - 0.75) < 0.03           # four standard deviations
+    slope = weft.grad(lambda x: nn.dropout(x, key, 0.25).sum())(x)
+    np.testing.assert_array_equal(slope, out)
+    np.testing.assert_array_equal(nn.dropout(x, key, 0.25, training=False), x)
+    assert nn.dropout(x.astype(np.float32), key).dtype == np.float32
