@@ -80,7 +80,7 @@ class Team:
                 self.left_out[spec.name] = worker.hello["left_out"]
                 worker.close()
                 return None
-            self.about[spec.name] = worker.hello
+            self.about[spec.name] = {**worker.hello, **worker.ask("threads")}
             self.workers[spec.name] = worker
         return self.workers.get(spec.name)
 

@@ -2,6 +2,7 @@
 
 ``python -m bench.worker PEER`` first answers with what the peer is, or why it cannot run. Then::
 
+    {"cmd": "threads"}                                     how many it uses by default
     {"cmd": "load", "workload": NAME, "reference": FILE}   build, first call, check of the answer
     {"cmd": "time", "budget": SECONDS}                     median seconds of a call
     {"cmd": "drop"}                                        forget the workload
@@ -36,6 +37,11 @@ class Session:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.timer: Timer | None = None
+
+    def threads(self) -> dict[str, Any]:
+        """How many threads the library uses. Not part of the first answer: asking makes some
+        libraries get ready, which is what their first calls are measured for."""
+        return {"ok": True, "threads": self.peer.threads()}
 
     def load(self, workload: str, reference: str) -> dict[str, Any]:
         """Build the workload's call; time from nothing to its first result; check the answer."""
@@ -117,7 +123,7 @@ def serve(name: str, pipe: TextIO) -> None:
         peer = peers.BY_NAME[name].load()
         session = Session(peer)
         versions = {"python": platform.python_version(), **peer.versions()}
-        answer({"ok": True, "versions": versions, "threads": peer.threads()})
+        answer({"ok": True, "versions": versions})
     except Exception as error:
         answer({"ok": False, "left_out": describe(error)})
         return
