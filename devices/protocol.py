@@ -8,7 +8,7 @@ stage is an object that can be looked into before the next one is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,11 @@ from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object   # making a protocol takes as long as importing a small module
 
 __all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "KernelInfo", "Lowered",
            "ProgramKeeper"]

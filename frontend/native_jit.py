@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weft.devices.cpu.interrupts import INTERRUPTED, raise_pending
 from weft.frontend.jit import Jit
@@ -11,7 +11,10 @@ from weft.frontend.places import Place, place_id
 from weft.frontend.stages import CompiledStage
 from weft.runtime.cache import disk_cache
 from weft.runtime.executable import Executable
-from weft.runtime.native import EntryChain, Variable, native_class, native_runner
+from weft.runtime.native import EntryChain, native_class, native_runner
+
+if TYPE_CHECKING:
+    from weft.devices.cpu.guard import Variable
 
 __all__ = ["NativeJit", "native_jit_class"]
 
@@ -73,6 +76,8 @@ def native_jit_class() -> type[NativeJit]:
 
 
 def _variable(place: Place, value: Any, passed: bool = False) -> Variable:
+    from weft.devices.cpu.guard import Variable  # for functions that read variables
+
     return Variable(place[0], place[1], value, passed)
 
 

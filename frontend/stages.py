@@ -36,11 +36,11 @@ from weft.frontend.pytree import LEAF, Tree, unflatten
 from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
-from weft.runtime.entry_signature import EntrySpec, Structure, entry_spec
 from weft.runtime.executable import Executable
 
 if TYPE_CHECKING:
     from weft.compiler.passes import History, Step
+    from weft.runtime.entry_signature import EntrySpec, Structure
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
            "trace_stage"]
@@ -299,6 +299,8 @@ class CompiledStage:
 
         The outside arrays follow the arguments.
         """
+        from weft.runtime.entry_signature import entry_spec  # not for a first call
+
         source, call_trace = self.source, self.traced.traced
         facts = getattr(self.compiled, "facts", None)
         if facts is None or not (source.plain and source.call.is_flat):

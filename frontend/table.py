@@ -10,26 +10,35 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from weft.frontend.families import FAMILIES
+
 __all__ = ["FUNCTIONS", "HOOKS", "METHODS", "PROPERTIES", "UNSUPPORTED", "Table", "attribute",
-           "complete", "implements", "method"]
+           "complete", "implements", "load_family", "method"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 K = TypeVar("K")
 V = TypeVar("V")
 
-_REST = "weft.frontend.numpy.rest"
+_PACKAGE = "weft.frontend.numpy"
+_REST = f"{_PACKAGE}.rest"
+_HOMES = {name: f"{_PACKAGE}.{module}" for module, names in FAMILIES.items()
+          for name in names.split()}
 
 
 class Table(dict[K, V]):
-    """A table that completes itself: the first look for what is not there, or at all of it, loads
-    the families that most functions do without. (`in` sees what has been loaded.)"""
+    """A table that completes itself: a look for what is not there loads the family that has it,
+    else all of them; so does a look at all of it. (`in` sees what has been loaded.)"""
 
     def __missing__(self, key: K) -> V:
-        complete()
+        load_family(key)
+        if key not in self:
+            complete()
         return self.copy()[key]
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The entry, or the default."""
+        if key not in self:
+            load_family(key)
         if key not in self:
             complete()
         return dict.get(self, key, default)
@@ -40,6 +49,18 @@ class Table(dict[K, V]):
 
 
 _is_complete = False
+
+
+def load_family(key: Any) -> None:
+    """Load the module that implements a function, or a method or attribute of this name, if the
+    table of families has it."""
+    if isinstance(key, str):
+        name = f".{key}"
+    else:
+        where = getattr(key, "__module__", "") or ""
+        name = f"{where}.{getattr(key, '__name__', '')}".removeprefix("numpy.")
+    if name in _HOMES:
+        importlib.import_module(_HOMES[name])
 
 
 def complete() -> None:

@@ -18,7 +18,14 @@ from weft.compiler.errors import (
 from weft.compiler.ir import Node
 from weft.compiler.types import DTYPES, DType, Size
 from weft.frontend.problems import close_names, problem
-from weft.frontend.table import FUNCTIONS, HOOKS, METHODS, PROPERTIES, UNSUPPORTED
+from weft.frontend.table import (
+    FUNCTIONS,
+    HOOKS,
+    METHODS,
+    PROPERTIES,
+    UNSUPPORTED,
+    load_family,
+)
 
 if TYPE_CHECKING:
     from weft.frontend.recording import Trace
@@ -167,6 +174,7 @@ class Tracer:
     def __getattr__(self, name: str) -> Any:
         if self.kind in WEAK_DTYPES:
             return self._python_attribute(name)
+        load_family(name)
         found = PROPERTIES.get(name)
         if found is not None:
             return self.tape.run(found, (self,), {})

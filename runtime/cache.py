@@ -15,6 +15,7 @@ import functools
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ _DIGEST = 32
 _DEFAULT_BYTES = 512 << 20
 _FRESH_SECONDS = 3600.0  # an entry used within this time is not marked as used again
 _PRUNE_ONE_IN = 32       # how many writes lead to one look at the size of the whole cache
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 _KEEP = 0.75             # of the limit stays when pruned
 
 
@@ -205,9 +207,10 @@ def _checksum(data: bytes) -> bytes:
 
 def _write(path: str, content: bytes) -> None:
     """Write a file that appears whole or not at all."""
-    import tempfile  # slow to import, and not needed where everything is found
-
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
+    # `tempfile` would do, but takes a while to load.
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{os.getpid()}-{threading.get_ident()}-{name}")
+    handle = os.open(temporary, _FLAGS, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from weft.devices.protocol import Compiled
 from weft.runtime.arrays import Array, own, prepare
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object   # making a protocol takes as long as importing a small module
 
 __all__ = ["Executable", "Output"]
 

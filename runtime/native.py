@@ -7,7 +7,7 @@ it does not expect to the next, the last one to the method `_dispatch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,15 +17,16 @@ from weft.compiler.types import TensorType
 from weft.devices.cpu.callable_type import native_callable, set_entry
 from weft.devices.cpu.compiled import CpuCompiled
 from weft.devices.cpu.engine import Entry
-from weft.devices.cpu.entry_spec import EntrySpec
-from weft.devices.cpu.guard import Guard, Variable, load_guard
 from weft.devices.cpu.interrupts import INTERRUPTED, raise_pending
 from weft.devices.cpu.warm_up import begin_unless_kept, continue_unless_kept
 from weft.devices.protocol import Cache, Compiled
 from weft.runtime.arrays import Array, prepare, straightened
-from weft.runtime.entry_signature import entry_spec
 
-__all__ = ["EntryChain", "Variable", "native_class", "native_runner"]
+if TYPE_CHECKING:
+    from weft.devices.cpu.entry_spec import EntrySpec
+    from weft.devices.cpu.guard import Guard, Variable
+
+__all__ = ["EntryChain", "native_class", "native_runner"]
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ def _entry(compiled: Compiled, spec: EntrySpec, variables: Sequence[Variable],
         return None
     if entry is None or not variables:
         return entry
+    from weft.devices.cpu.guard import load_guard  # for functions that read variables
+
     return load_guard(entry, variables, len(spec.params) - sum(v.passed for v in variables), cache)
 
 
@@ -82,6 +85,8 @@ def native_runner(compiled: CpuCompiled, params: Sequence[tuple[str, TensorType]
 
     For calls that only Python can take apart. None where there can be no entry.
     """
+    from weft.runtime.entry_signature import entry_spec  # not for a first call
+
     results = [_Array(i) for i in range(len(graph.results))]
     spec = entry_spec(params, {}, results, graph, "list", compiled.facts)
     entry = _entry(compiled, spec, (), cache) if spec is not None else None

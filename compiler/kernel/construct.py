@@ -10,7 +10,6 @@ from weft.compiler.kernel.ir import Check, Kernel, Reduce, Stage, Store
 from weft.compiler.kernel.pullback import At, expression, update_place, updates_of
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.ops.registry import OPS
-from weft.compiler.ops.updates import COMBINE
 from weft.compiler.types import DTYPES, Dim, DType, TensorType
 
 __all__ = ["construct", "expr_cost"]
@@ -113,6 +112,8 @@ class _Construction:
         k = self.cluster
         at = k.roots[node]
         place, guard = update_place(self, node, at)
+        from weft.compiler.ops.updates import COMBINE  # loaded with the op
+
         combine = COMBINE[node.attrs.get("combine", "set")] or ""
         store = Store(node.name, place, self.read(updates_of(node), at), combine, guard)
         free = {a for ix in place for a in ix.axes

@@ -11,7 +11,6 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.rewrite.driver import map_nested, with_inputs
 from weft.compiler.target import Target
-from weft.compiler.transforms.inline import inline
 
 __all__ = ["InlineCalls"]
 
@@ -31,6 +30,8 @@ class InlineCalls(Pass):
         return map_nested(graph, lambda inner: self.run(inner, target))
 
     def _inlined(self, graph: Graph, target: Target) -> Graph:
+        from weft.compiler.transforms.inline import inline  # many modules, for seldom used ops
+
         b = Builder(graph.name)
         b.params = list(graph.params)
         b.reserve([n.name for n in (*graph.params, *graph.nodes)])

@@ -12,27 +12,17 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from weft.compiler.digest import content_key
 from weft.compiler.target import Target
 from weft.devices.cpu import llvm
 from weft.devices.cpu.llvm import call, message
+from weft.devices.protocol import Cache
 
-__all__ = ["ObjectCache", "assemble", "assemble_all", "assembly_text", "prepare", "target_machine"]
-
-
-class ObjectCache(Protocol):
-    """Where assembled objects may be kept from one process to the next."""
-
-    def get(self, key: str) -> bytes | None:
-        """The bytes kept under the key, or None."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Keep the bytes; failing to is not an error."""
+__all__ = ["assemble", "assemble_all", "assembly_text", "prepare", "target_machine"]
 
 
-def assemble(ir: str, target: Target, cache: ObjectCache | None = None, level: int = 2) -> bytes:
+def assemble(ir: str, target: Target, cache: Cache | None = None, level: int = 2) -> bytes:
     """The native object (ELF, Mach-O, COFF) of a module of LLVM IR text.
 
     With a cache, an object assembled before from the same text for the same processor is taken
@@ -52,7 +42,7 @@ def assemble(ir: str, target: Target, cache: ObjectCache | None = None, level: i
     return found
 
 
-def assemble_all(modules: Sequence[str], target: Target, cache: ObjectCache | None = None
+def assemble_all(modules: Sequence[str], target: Target, cache: Cache | None = None
                  ) -> list[bytes]:
     """The objects of several modules, each made on a thread of its own."""
     made: dict[int, bytes | BaseException] = {}

@@ -1,4 +1,4 @@
-"""From LLVM IR text to callable code: `assemble`, then `load`.
+"""Machine code, ready to call: `load` what `assembler` makes of LLVM IR text.
 
     obj = assemble(ir, host_target())            # bytes
     library = load(obj)                          # linked against the native runtime
@@ -14,13 +14,12 @@ import ctypes
 from collections.abc import Mapping, Sequence
 
 from weft.compiler.lazy_dataclass import dataclass
-from weft.devices.cpu.assembler import ObjectCache, assemble, assemble_all, assembly_text
 from weft.devices.cpu.entry_spec import EntrySpec
 from weft.devices.cpu.linker import Code, Library, link, linkable
 from weft.devices.cpu.native import ensure, glue
+from weft.devices.protocol import Cache
 
-__all__ = ["Entry", "Library", "ObjectCache", "assemble", "assemble_all", "assembly_text", "load",
-           "load_entry"]
+__all__ = ["Entry", "Library", "load", "load_entry"]
 
 
 def load(code: bytes | list[bytes] | Code, needs: Sequence[Library] = (),
@@ -51,7 +50,7 @@ class Entry:
         ctypes.c_size_t.from_address(self.next_cell).value = address
 
 
-def load_entry(spec: EntrySpec, main: Library, cache: ObjectCache | None = None) -> Entry:
+def load_entry(spec: EntrySpec, main: Library, cache: Cache | None = None) -> Entry:
     """Assemble and load the entry for a library that defines `spec.main`."""
     def ir() -> str:
         from weft.devices.cpu.entry import entry_ir  # not for entries that the cache has

@@ -18,9 +18,10 @@ from types import CellType
 from typing import Any
 
 from weft.compiler.lazy_dataclass import dataclass
-from weft.devices.cpu.engine import Entry, Library, ObjectCache, load
+from weft.devices.cpu.engine import Entry, Library, load
 from weft.devices.cpu.native import glue
 from weft.devices.cpu.python_api import supported as layouts_known
+from weft.devices.protocol import Cache
 
 __all__ = ["Guard", "Variable", "guard_ir", "load_guard", "supported"]
 
@@ -88,7 +89,7 @@ def supported() -> bool:
 
 
 def load_guard(entry: Entry, variables: Sequence[Variable], arguments: int,
-               cache: ObjectCache | None = None) -> Guard | None:
+               cache: Cache | None = None) -> Guard | None:
     """A guard before an entry that takes `arguments` arguments and then the variables passed on.
 
     None where a variable cannot be found by address.

@@ -13,7 +13,6 @@ import platform
 
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
-from weft.devices.cpu import llvm
 
 __all__ = ["host_processor", "host_target", "host_threads", "settings", "target_named"]
 
@@ -41,6 +40,8 @@ def host_target() -> Target:
 
 def host_processor() -> Target:
     """The part of `host_target` that machine code depends on: triple, processor, features."""
+    from weft.devices.cpu import llvm  # not for code that the cache has
+
     forced, _ = settings()
     triple = llvm.process_triple()
     if forced and _is_x86(triple):

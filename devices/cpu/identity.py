@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from weft.compiler.digest import content_key
-from weft.devices.cpu import llvm
 from weft.devices.cpu.host import cache_sizes, settings
+from weft.devices.cpu.llvm_file import library_path
 
 __all__ = ["identity", "processor", "sources"]
 
@@ -31,9 +31,8 @@ def identity() -> str:
     weft = sources()
     if not weft:
         return ""
-    cpu = processor() or f"{llvm.host_cpu()} {llvm.host_features()}"
-    return content_key(weft, cpu, _library() or llvm.version(), sys.platform, platform.machine(),
-                       platform.release(), np.__version__, sys.implementation.cache_tag or "",
+    return content_key(weft, processor() or _as_llvm_says(), _library(), sys.platform,
+                       platform.machine(), platform.release(), np.__version__, sys.implementation.cache_tag or "",
                        repr(settings()), repr(cache_sizes()))
 
 
@@ -49,9 +48,15 @@ def processor(path: str = _CPUINFO) -> str:
         line.partition("\t")[0].partition(":")[0].strip() not in _VARYING))
 
 
+def _as_llvm_says() -> str:
+    from weft.devices.cpu import llvm  # slow to load
+
+    return f"{llvm.host_cpu()} {llvm.host_features()} {llvm.version()}"
+
+
 def _library() -> str:
-    path = llvm.library_path()
-    return f"{path} {_stamp(path)}" if path else ""
+    path = library_path()
+    return f"{path} {_stamp(path)}" if path else _as_llvm_says()
 
 
 def sources() -> str:

@@ -11,17 +11,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["call", "host_cpu", "host_features", "library", "library_path", "message",
-           "process_triple", "version"]
+from weft.devices.cpu.llvm_file import library_path
 
-_NAMES = {"darwin": "libllvmlite.dylib", "win32": "llvmlite.dll"}
+__all__ = ["call", "host_cpu", "host_features", "library", "message",
+           "process_triple", "version"]
 
 _ptr, _str, _int, _bool, _size = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_bool,
                                   ctypes.c_size_t)
@@ -66,18 +64,6 @@ def library() -> ctypes.CDLL:
         return ctypes.CDLL(path, handle=_opened(path))
     lib = importlib.import_module("llvmlite.binding.ffi").lib  # packed or installed another way
     return ctypes.CDLL(lib._name, handle=lib._handle)
-
-
-@functools.cache
-def library_path() -> str:
-    """Where llvmlite has the library, or nothing where it is kept another way."""
-    spec = importlib.util.find_spec("llvmlite")
-    name = _NAMES.get(sys.platform, "libllvmlite.so")
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        path = os.path.join(folder, "binding", name)
-        if os.path.isfile(path):
-            return path
-    return ""
 
 
 def _opened(path: str) -> int | None:

@@ -12,9 +12,14 @@ import platform
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from weft.devices.cpu.image import Image
+
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object   # making a protocol takes as long as importing a small module
 
 __all__ = ["Library", "Loaded", "load_image", "loads_images"]
 

@@ -35,7 +35,6 @@ from weft.devices.cpu.main_env import (
     whole,
     written_out,
 )
-from weft.devices.cpu.main_loop import LoopWriter
 
 __all__ = ["Main"]
 
@@ -365,4 +364,6 @@ class Main:
     # ---- loops
 
     def _loop(self, step: Step, loop: Loop, env: Env, depth: int) -> None:
+        from weft.devices.cpu.main_loop import LoopWriter  # for loops only
+
         LoopWriter(self, step, loop, env, depth).write()

@@ -21,10 +21,10 @@ from typing import Any
 from weft.compiler.digest import content_key
 from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.cpu import python_api
-from weft.devices.cpu.assembler import ObjectCache, assemble
 from weft.devices.cpu.host import host_processor, settings
 from weft.devices.cpu.identity import identity
 from weft.devices.cpu.linker import Code, Library, link, linkable, read_code
+from weft.devices.protocol import Cache
 
 __all__ = ["MemoryStats", "ensure", "glue", "is_kept", "memory_stats", "native_function",
            "num_threads", "parallel_for", "release_memory", "set_memory_limit", "set_num_threads"]
@@ -62,7 +62,7 @@ class MemoryStats:
     mapped: int
 
 
-def ensure(cache: ObjectCache | None = None) -> Library:
+def ensure(cache: Cache | None = None) -> Library:
     """The loaded runtime; the first call assembles it, through the cache if given."""
     global _loaded
     if _loaded is None:
@@ -72,7 +72,7 @@ def ensure(cache: ObjectCache | None = None) -> Library:
     return _loaded
 
 
-def is_kept(cache: ObjectCache) -> bool:
+def is_kept(cache: Cache) -> bool:
     """Whether the cache has the runtime, or it is loaded already."""
     global _kept
     if _loaded is None and _kept is None:
@@ -80,20 +80,22 @@ def is_kept(cache: ObjectCache) -> bool:
     return _loaded is not None or _kept is not None
 
 
-def glue(name: str, ir: Callable[[], str], cache: ObjectCache | None) -> Code:
+def glue(name: str, ir: Callable[[], str], cache: Cache | None) -> Code:
     """Code of a small module that `name` says everything about, from the cache if that has it.
 
     Generated at level 0 for this processor from the text that `ir` gives when it is needed.
     """
     found = _from_cache(name, cache) if cache is not None else None
     if found is None:
+        from weft.devices.cpu.assembler import assemble  # and LLVM, for what the cache lacks
+
         found = linkable([assemble(ir(), host_processor(), level=0)])
         if cache is not None and identity():
             cache.put(_key(name), found.to_bytes())
     return found
 
 
-def _from_cache(name: str, cache: ObjectCache) -> Code | None:
+def _from_cache(name: str, cache: Cache) -> Code | None:
     data = cache.get(_key(name)) if identity() else None
     if data is not None:
         with contextlib.suppress(ValueError):
@@ -149,7 +151,7 @@ def memory_stats() -> MemoryStats:
     return MemoryStats(*values)
 
 
-def _start(cache: ObjectCache | None) -> Library:
+def _start(cache: Cache | None) -> Library:
     library = link(_kept or glue("runtime", _ir, cache), symbols=python_api.Symbols()).keep()
 
     def call(name: str, *args: int) -> None:

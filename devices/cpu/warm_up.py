@@ -20,8 +20,8 @@ import threading
 from collections.abc import Callable
 
 from weft.devices.cpu import native
-from weft.devices.cpu.assembler import ObjectCache, assemble, prepare
 from weft.devices.cpu.host import host_processor, settings
+from weft.devices.protocol import Cache
 
 __all__ = ["begin", "begin_unless_kept", "continue_unless_kept"]
 
@@ -35,22 +35,25 @@ _threads: list[threading.Thread] = []
 def begin() -> None:
     """Load and set up LLVM. Does nothing when called again."""
     if not _threads:
+        from weft.devices.cpu.assembler import prepare  # not for what the cache has
+
         settings()                  # reads files, for which the other thread would wait here
         _start(lambda: prepare(host_processor()), 0)
 
 
-def begin_unless_kept(cache: ObjectCache | None) -> None:
+def begin_unless_kept(cache: Cache | None) -> None:
     """`begin`, unless the cache has the native runtime: then it may have the rest, too, and LLVM
     may not be needed at all."""
     if cache is None or not native.is_kept(cache):
         begin()
 
 
-def continue_unless_kept(cache: ObjectCache | None) -> None:
+def continue_unless_kept(cache: Cache | None) -> None:
     """Then assemble and load the native runtime. Does nothing when called again."""
     if len(_threads) == 1 and (cache is None or not native.is_kept(cache)):
-        for name in ("runtime_ir", "elf", "linker"):        # what the thread must not import
+        for name in ("runtime_ir", "elf"):      # what the thread must not import
             importlib.import_module(f"weft.devices.cpu.{name}")
+        from weft.devices.cpu.assembler import assemble  # as above
 
         def work() -> None:
             native.ensure(cache)

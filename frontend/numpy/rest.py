@@ -1,20 +1,26 @@
-"""The families of NumPy functions that are loaded when the first of them is asked for."""
+"""All families of NumPy functions."""
 
 from weft.frontend.numpy import (
+    creation,
     einsum,
     factorizations,
     fft,
     histograms,
+    indexing,
     info,
     joins,
+    linalg_core,
+    matrices,
     moves,
     nans,
     norms,
     numeric,
     padding,
     picks,
+    reductions,
     scans,
     selection,
+    shapes,
     signals,
     sorting,
     ufunc_methods,
@@ -23,6 +29,7 @@ from weft.frontend.numpy import (
     writes,
 )
 
-__all__ = ["einsum", "factorizations", "fft", "histograms", "info", "joins", "moves", "nans",
-           "norms", "numeric", "padding", "picks", "scans", "selection", "signals", "sorting",
+__all__ = ["creation", "einsum", "factorizations", "fft", "histograms", "indexing", "info",
+           "joins", "linalg_core", "matrices", "moves", "nans", "norms", "numeric", "padding",
+           "picks", "reductions", "scans", "selection", "shapes", "signals", "sorting",
            "ufunc_methods", "unsupported", "updates", "writes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,6 +140,12 @@ def _compare_beyond(trace: Trace, ufunc: Any, operands: list[Any], keys: list[Ke
     return apply(trace, ufunc, both if side == 0 else both[::-1])
 
 
+def _gufunc(name: str) -> Any:
+    if not GUFUNCS:
+        importlib.import_module("weft.frontend.numpy.linalg_core")      # fills the table
+    return GUFUNCS.get(name)
+
+
 def call(ufunc: Any, *args: Any) -> Any:
     """`ufunc(*args)` where at least one is a tracer."""
     trace = next(a.tape for a in args if type(a) is Tracer)
@@ -156,8 +163,9 @@ def _dispatch(trace: Trace, ufunc: Any, method: str, inputs: Any, **kwargs: Any)
             raise problem(UnsupportedError, f"np.{ufunc.__name__}.{method} cannot be traced yet",
                           repair="write it with np.add.reduce, np.where or np.take")
         return METHODS[method](trace, ufunc, *inputs, **kwargs)
-    if ufunc.__name__ in GUFUNCS:
-        return GUFUNCS[ufunc.__name__](*inputs, **kwargs)
+    gufunc = _gufunc(ufunc.__name__) if ufunc.signature is not None else None
+    if gufunc is not None:
+        return gufunc(*inputs, **kwargs)
     return _call(trace, ufunc, inputs, **kwargs)
 
 
@@ -251,7 +259,7 @@ def _binary(name: str, a: Any, b: Any) -> Any:
     if python_scalars.is_python_scalar(a) and python_scalars.is_python_scalar(b):
         return python_scalars.binary(trace, name, a, b)
     if name == "matmul":
-        return trace.run(GUFUNCS["matmul"], (a, b), {})
+        return trace.run(_gufunc("matmul"), (a, b), {})
     if name == "power":
         _refuse_negative_powers(a, b)
         if type(b) is int and b == 2 and type(a) is Tracer:

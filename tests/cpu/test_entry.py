@@ -19,8 +19,9 @@ import pytest
 from weft.compiler.types import DTYPES, Size
 from weft.devices.cpu import native
 from weft.devices.cpu.alloc import LARGE_BYTES
+from weft.devices.cpu.assembler import assemble
 from weft.devices.cpu.callable_type import native_callable, set_entry
-from weft.devices.cpu.engine import Entry, assemble, load, load_entry
+from weft.devices.cpu.engine import Entry, load, load_entry
 from weft.devices.cpu.entry import EntrySpec, Param, Result, entry_ir
 from weft.devices.cpu.host import host_target
 from weft.devices.cpu.python_api import supported

@@ -17,7 +17,8 @@ from weft.compiler.kernel.program import build_program
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES, DType, Shape, Size, TensorType, evaluate_dim
 from weft.devices.cpu import gemm, native
-from weft.devices.cpu.engine import assemble, assembly_text, load
+from weft.devices.cpu.assembler import assemble, assembly_text
+from weft.devices.cpu.engine import load
 from weft.devices.cpu.host import host_target, target_named
 from weft.devices.cpu.module import build_module
 

@@ -18,7 +18,8 @@ import pytest
 from weft.compiler.target import Target
 from weft.devices.cpu import host, native
 from weft.devices.cpu.alloc import LARGE_BYTES, alloc_ir
-from weft.devices.cpu.engine import Library, assemble, assembly_text, load
+from weft.devices.cpu.assembler import assemble, assembly_text
+from weft.devices.cpu.engine import Library, load
 from weft.devices.cpu.entry_support import support_ir
 from weft.devices.cpu.host import host_target, host_threads, settings, target_named
 from weft.devices.cpu.platform_ir import platform_ir
