@@ -32,8 +32,8 @@ def identity() -> str:
     if not weft:
         return ""
     return content_key(weft, processor() or _as_llvm_says(), _library(), sys.platform,
-                       platform.machine(), platform.release(), np.__version__, sys.implementation.cache_tag or "",
-                       repr(settings()), repr(cache_sizes()))
+                       platform.machine(), platform.release(), np.__version__,
+                       sys.implementation.cache_tag or "", repr(settings()), repr(cache_sizes()))
 
 
 def processor(path: str = _CPUINFO) -> str:
