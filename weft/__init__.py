@@ -11,7 +11,7 @@ import os as _os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weft import errors, nn, numpy, random
+    from weft import errors, linalg, nn, numpy, random
     from weft.frontend.control import cond, fori_loop, map, scan, switch, while_loop
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
@@ -51,6 +51,7 @@ __all__ = [
     "jacrev",
     "jit",
     "jvp",
+    "linalg",
     "linearize",
     "list_devices",
     "map",
@@ -90,7 +91,7 @@ _HOMES = {name: module for module, names in {
     "weft.frontend.transforms.derivatives": ("grad", "jvp", "linearize", "value_and_grad", "vjp"),
     "weft.frontend.transforms.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev"),
 }.items() for name in names}
-_MODULES = ("errors", "nn", "numpy", "random")
+_MODULES = ("errors", "linalg", "nn", "numpy", "random")
 
 
 def __getattr__(name: str) -> Any:
