@@ -126,8 +126,8 @@ def test_determinants_of_singular_matrices() -> None:
 
 
 def test_eigenvectors_keep_lapacks_choice() -> None:
-    """Length 1, and the greatest element real: the derivative moves them so. (The sign, which LAPACK
-    lets rounding decide, is made that of the vectors at the point.)"""
+    """Length 1, and the greatest element real: the derivative moves them so. (The sign is left to
+    rounding by LAPACK; here it is made that of the vectors at the point.)"""
     x = np.array([[1.0, 2.0, 0.0], [-2.0, 1.0, 0.5], [0.3, 0.0, 3.0]])
     t = RNG.normal(size=(3, 3))
     at, dot = weft.jvp(lambda a: np.linalg.eig(a)[1], (x,), (t,))
