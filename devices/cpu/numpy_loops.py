@@ -77,7 +77,7 @@ def _address(name: str) -> int:
     symbol, _, data = name.partition(".")
     ufunc, *types = symbol.removeprefix(_PREFIX).rsplit("_", 2)
     found = _ufunc(ufunc)
-    if found is None or "->".join(types) not in found.types:
+    if found is None or "->".join(types) not in found.types or not _as_expected(found):
         raise RuntimeError(f"NumPy has no loop for {name}")
     return _pointer(found, _DATA if data else _FUNCTIONS, found.types.index("->".join(types)))
 

@@ -193,3 +193,6 @@ def test_loops_that_numpy_does_not_have() -> None:
         numpy_loops.find_loop("qr_r_raw", "f->f")
     with pytest.raises(DeviceError, match="has no loop nothing for d->d"):
         numpy_loops.find_loop("nothing", "d->d")
+    with pytest.raises(RuntimeError, match="NumPy has no loop for weft_loop_det_i_i"):
+        numpy_loops.addresses(["weft_loop_det_i_i"])
+    assert numpy_loops.addresses(["weft_parallel_for"]) == {}
