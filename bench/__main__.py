@@ -89,7 +89,7 @@ def run(options: argparse.Namespace, names: Sequence[str]) -> None:
         team = Team(plan, Path(folder) / "caches")
         try:
             team.start()
-            references = References(Path(folder))
+            references = References(Path(folder), plan.pythons["jax"])
             for number, name in enumerate(names, 1):
                 say(f"[{number}/{len(names)}] {name}")
                 if name not in workloads.BY_NAME:

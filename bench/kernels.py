@@ -23,6 +23,8 @@ EPSILON = 1e-5
 GELU_CUBE = 0.044715
 GELU_SCALE = 0.7978845608028654  # sqrt(2 / pi)
 HALF_SQRT = 0.7071067811865476  # sqrt(1 / 2)
+STEP, STEPS = 0.005, 100  # of the integrator
+HEADS = 12  # of attention
 
 
 def gelu(x: Array, b: Array) -> Array:

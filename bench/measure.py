@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import kernels
-from bench.client import Worker, WorkerDied
+from bench import by_hand, kernels
+from bench.client import ROOT, Worker, WorkerDied, environment
 from bench.machine import Limits
 from bench.peers import PeerSpec
+from bench.reference import double
 from bench.results import Cell, Row
 from bench.workloads import Workload
 
@@ -35,20 +37,38 @@ class Plan:
 
 
 class References:
-    """The right answers, computed once in float64 by the NumPy kernels and kept as files."""
+    """The right answers, computed once in float64 and kept as files.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    They come from the NumPy kernels, from derivatives worked out by hand, or else from JAX, which
+    runs in `python`. weft has no part in it.
+    """
+
+    def __init__(self, folder: Path, python: str) -> None:
+        self.folder, self.python = folder, python
 
     def path(self, workload: Workload) -> str:
-        """The file with a workload's answers."""
-        file = self.folder / f"{workload.name}.npz"
+        """The file with a workload's answers; `MissingReference` where nobody can give them."""
+        file = self.folder / f"{workload.name.replace('/', '-')}.npz"
         if not file.is_file():
-            inputs = [x.astype(np.float64) for x in workload.make_inputs()]
-            answer = getattr(kernels, workload.kernel)(*inputs)
-            parts = answer if isinstance(answer, tuple) else (answer,)
-            np.savez(file, *parts)
+            wide, inputs = double(workload)
+            if wide.group not in ("train", "gradient"):
+                answer = getattr(kernels, wide.kernel)(*inputs)
+                np.savez(file, *(answer if isinstance(answer, tuple) else (answer,)))
+            elif hasattr(by_hand, wide.kernel):
+                np.savez(file, *by_hand.answers(wide, inputs))
+            else:
+                self._ask_jax(workload, file)
         return str(file)
+
+    def _ask_jax(self, workload: Workload, file: Path) -> None:
+        command = [self.python, "-m", "bench.reference", workload.name, str(file)]
+        done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment({}))
+        if done.returncode:
+            raise MissingReference("no right answer to compare with: JAX is not installed, or fails")
+
+
+class MissingReference(RuntimeError):
+    """A workload whose right answer cannot be had here."""
 
 
 @dataclass

@@ -5,6 +5,7 @@
     {"cmd": "threads"}                                     how many it uses by default
     {"cmd": "load", "workload": NAME, "reference": FILE}   build, first call, check of the answer
     {"cmd": "time", "budget": SECONDS}                     median seconds of a call
+    {"cmd": "memory", "workload": NAME, "reference": FILE} the same as load, and the memory it took
     {"cmd": "drop"}                                        forget the workload
 
 Whatever the libraries print goes to stderr; the answers have the pipe to themselves.
@@ -25,10 +26,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from bench import peers, workloads
-from bench.peers.base import Peer
+from bench import memory, peers, workloads
+from bench.peers.base import Peer, Trainer
 
 BATCH_SECONDS = 2e-4  # calls shorter than this are timed several at once
+MEMORY_SECONDS = 0.3  # for how long a workload runs while its memory is watched
 
 
 class Session:
@@ -37,16 +39,19 @@ class Session:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.timer: Timer | None = None
+        self.trainer: Trainer | None = None
 
     def threads(self) -> dict[str, Any]:
         """How many threads the library uses. Not part of the first answer: asking makes some
         libraries get ready, which is what their first calls are measured for."""
         return {"ok": True, "threads": self.peer.threads()}
 
-    def load(self, workload: str, reference: str) -> dict[str, Any]:
+    def load(
+        self, workload: str, reference: str, inputs: list[np.ndarray] | None = None
+    ) -> dict[str, Any]:
         """Build the workload's call; time from nothing to its first result; check the answer."""
         spec = workloads.BY_NAME[workload]
-        inputs = spec.make_inputs()
+        inputs = spec.make_inputs() if inputs is None else inputs
         started = time.perf_counter()
         call = self.peer.build(spec, inputs)
         if call is None:
@@ -57,13 +62,15 @@ class Session:
         names = {f"a{i}": arg for i, arg in enumerate(args)}
         statement = self.peer.statement.format(args=", ".join(names))
         self.timer = Timer(statement, globals={"call": call, "sync": self.peer.sync, **names})
-        return {"ok": True, "first": first, **self._check(spec, result, reference)}
+        if isinstance(call, Trainer):
+            self.trainer = call
+        got = results(self.peer, spec, inputs, call, args, result)
+        return {"ok": True, "first": first, **self._check(spec, got, reference)}
 
-    def _check(self, spec: workloads.Workload, result: Any, reference: str) -> dict[str, Any]:
-        parts = result if isinstance(result, tuple | list) else (result,)
-        got = [self.peer.numpy(part) for part in parts]
+    def _check(self, spec: workloads.Workload, got: list[np.ndarray], reference: str
+               ) -> dict[str, Any]:
         with np.load(reference) as stored:
-            wanted = [stored[name] for name in sorted(stored)]
+            wanted = [stored[name] for name in stored]
         errors = [_error(spec, g, w) for g, w in zip(got, wanted)]
         right = len(got) == len(wanted) and all(used <= 1 for used, _ in errors)
         if self.peer.keeps_dtype:
@@ -75,6 +82,8 @@ class Session:
     def time(self, budget: float) -> dict[str, Any]:
         """The median time of a call, over calls that together take about ``budget`` seconds."""
         assert self.timer is not None, "load comes first"
+        if self.trainer is not None:
+            self.trainer.reset()  # long training would end among vanishing numbers, slow to some
         once = min(self.timer.timeit(1) for _ in range(2))  # also warms the caches
         batch = max(1, round(BATCH_SECONDS / max(once, 1e-9)))
         self.timer.timeit(batch)
@@ -86,9 +95,41 @@ class Session:
 
     def drop(self) -> dict[str, Any]:
         """Forget the workload and its arrays."""
-        self.timer = None
+        self.timer = self.trainer = None
         gc.collect()
         return {"ok": True}
+
+
+    def memory(self, workload: str, reference: str) -> dict[str, Any]:
+        """Load, and measure how far the process grew at most while it ran (``bench.memory``)."""
+        spec, small = workloads.BY_NAME[workload], workloads.BY_NAME["dispatch-4"]
+        inputs = spec.make_inputs()
+        call = self.peer.build(small, small.make_inputs())
+        if call is not None:  # the compiler is there and warm: what follows is this workload's
+            self.peer.sync(call(*self.peer.arguments(small, small.make_inputs())))
+        gc.collect()
+        before = memory.resident()
+        answer = self.load(workload, reference, inputs)
+        if answer["ok"]:
+            gc.collect()
+            memory.forget_peak()
+            self.time(MEMORY_SECONDS)
+            answer["grown"] = memory.peak() - before
+        return answer
+
+
+def results(
+    peer: Peer, spec: workloads.Workload, inputs: list[np.ndarray], call: Any, args: list[Any],
+    result: Any,
+) -> list[np.ndarray]:
+    """What is checked: the parts of the result; in training, the losses of the first steps and
+    what became of the parameters."""
+    parts = result if isinstance(result, tuple | list) else (result,)
+    got = [peer.numpy(part) for part in parts]
+    if not isinstance(call, Trainer):
+        return got
+    got += [peer.numpy(peer.sync(call(*args))) for _ in range(workloads.CHECKED_STEPS - 1)]
+    return got + [new - old for new, old in zip(call.parameters(), inputs)]
 
 
 def _error(spec: workloads.Workload, got: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
@@ -96,7 +137,10 @@ def _error(spec: workloads.Workload, got: np.ndarray, wanted: np.ndarray) -> tup
     if got.shape != wanted.shape:
         return float("inf"), float("inf")
     distance = np.abs(got.astype(np.float64) - wanted)
-    used = np.max(distance / (spec.atol + spec.rtol * np.abs(wanted)))
+    if spec.norm:
+        used = np.linalg.norm(distance) / (spec.rtol * np.linalg.norm(wanted))
+    else:
+        used = np.max(distance / (spec.atol + spec.rtol * np.abs(wanted)))
     return float(np.nan_to_num(used, nan=np.inf)), float(np.max(distance))
 
 

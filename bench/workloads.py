@@ -22,16 +22,23 @@ TRANSCENDENTAL = {"float32": 20, "float64": 40}
 
 @dataclass(frozen=True)
 class Input:
-    """One seeded input: normal with standard deviation ``scale``, or uniform in ``[low, high)``."""
+    """One seeded input: normal with standard deviation ``scale``, or uniform in ``[low, high)``.
+
+    With ``classes`` it is int32 labels below that. Parameters that are trained have a ``name``.
+    """
 
     shape: tuple[int, ...]
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
+    classes: int | None = None
+    name: str = ""
 
     def make(self, dtype: str, seed: int) -> np.ndarray:
         """The array, the same in every process with the same ``seed``."""
         rng = np.random.default_rng(seed)
+        if self.classes is not None:
+            return rng.integers(0, self.classes, self.shape, dtype=np.int32)
         if self.low is not None and self.high is not None:
             values = rng.random(self.shape, dtype=dtype) * (self.high - self.low) + self.low
         else:
@@ -69,12 +76,18 @@ def faster(times: float) -> Goal:
 
 FIRST_CALL = Goal({"compiling": 0.25}, under=0.150)
 WARM_CALL = Goal(under=0.030)
+FIRST_STEP = Goal({"compiling": 0.25})  # of a derivative or a training step
+MEMORY = Goal({"best": 1.0})
 IMPORT = Goal({"numpy": 1.3})
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A kernel on given inputs. ``flops`` and the bytes are the least that any program needs."""
+    """A kernel on given inputs. ``flops`` and the bytes are the least that any program needs.
+
+    In a training workload the kernel is a loss, some inputs are named parameters, and a call is one
+    step of Adam (`ADAM`): the loss, its gradient, and the parameters and moments updated.
+    """
 
     name: str
     group: str
@@ -86,7 +99,9 @@ class Workload:
     dtype: str = "float32"
     rtol: float = 1e-5
     atol: float = 1e-5
+    norm: bool = False  # the tolerance is of each result's length, not of each of its elements
     first: bool = False  # its first call is measured too
+    memory: bool = False  # and the memory it takes
 
     def make_inputs(self) -> list[np.ndarray]:
         """The seeded inputs; the seed is made of the name, so each workload has its own."""
@@ -94,14 +109,25 @@ class Workload:
         return [spec.make(self.dtype, seed + i) for i, spec in enumerate(self.inputs)]
 
     @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the inputs that are trained; they come first."""
+        return tuple(i.name for i in self.inputs if i.name)
+
+    @property
+    def trained(self) -> int:
+        """How many numbers are trained."""
+        return sum(prod(i.shape) for i in self.inputs if i.name)
+
+    @property
     def bytes_read(self) -> int:
-        """Bytes of all inputs, each read once."""
-        return np.dtype(self.dtype).itemsize * sum(prod(i.shape) for i in self.inputs)
+        """Bytes of all inputs, each read once, and of the moments of parameters."""
+        elements = sum(prod(i.shape) for i in self.inputs) + 2 * self.trained
+        return np.dtype(self.dtype).itemsize * elements
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of all results, each written once."""
-        return np.dtype(self.dtype).itemsize * self.written
+        """Bytes of all results, each written once, and of the moments of parameters."""
+        return np.dtype(self.dtype).itemsize * (self.written + 2 * self.trained)
 
 
 def _elementwise() -> Iterable[Workload]:
@@ -197,9 +223,89 @@ def _dispatch() -> Iterable[Workload]:
     )
 
 
+def _gradients() -> Iterable[Workload]:
+    points = Input((1000, 16)), Input((1000, 16)), Input((1000, 1000), low=2, high=8)
+    yield _gradient("pairwise-1000x1000x16", "stress_gradient", points, 3 * 2 * 16e6, 32_000)
+    # The starts of an ensemble of Lorenz systems, and the three constants of the equations.
+    lorenz = (*(Input((10_000,), low=1, high=2) for _ in range(3)), Input((3,), low=2, high=12))
+    yield _gradient("ode-rk4-100x10000", "lorenz_gradient", lorenz, 100 * 1e4 * 3 * 65, 30_003)
+    ranges = (10, 50), (10, 50), (0.1, 0.5), (0.25, 5), (0.01, 0.05)
+    options = tuple(Input((1_000_000,), low=low, high=high) for low, high in ranges)
+    yield _gradient("black-scholes-greeks-1M", "greeks", options,
+                    1e6 * (60 + 6 * TRANSCENDENTAL["float32"]), 5_000_000, rtol=1e-3)
+    model = Input((HESSIAN_PARAMETERS,), 0.5), Input((256, 8)), Input((256,))
+    yield _gradient(f"hessian-{HESSIAN_PARAMETERS}", "hessian", model,
+                    256 * 2 * HESSIAN_PARAMETERS**2, HESSIAN_PARAMETERS**2)
+
+
+def _gradient(
+    name: str, kernel: str, inputs: tuple[Input, ...], flops: float, written: int,
+    rtol: float = 1e-4,
+) -> Workload:
+    return Workload(f"gradient/{name}", "gradient", kernel, inputs, flops, written, faster(1.2),
+                    rtol=rtol, norm=True, first=True, memory=True)
+
+
+# A perceptron of 8 inputs, 10 hidden units with tanh, one output.
+HESSIAN_PARAMETERS = 8 * 10 + 10 + 10 + 1
+ADAM = {"rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+CHECKED_STEPS = 3
+
+
+def _training() -> Iterable[Workload]:
+    mlp = *_dense("1", 784, 512), *_dense("2", 512, 512), *_dense("3", 512, 10)
+    yield _train("mlp-batch-128", "train_mlp", mlp,
+                 (Input((128, 784)), Input((128,), classes=10)),
+                 128 * (3 * 2 * (784 * 512 + 512 * 512 + 512 * 10) - 2 * 784 * 512))
+    blocks = (3, 32), (32, 64), (64, 128)
+    cnn = (*(p for i, (k, n) in enumerate(blocks, 1) for p in _conv(f"{i}", k, n)),
+           *_dense("4", 128, 10))
+    yield _train("cnn-batch-64", "train_cnn", cnn,
+                 (Input((64, 32, 32, 3)), Input((64,), classes=10)),
+                 64 * 2 * 9 * (2 * 1024 * 3 * 32 + 3 * 256 * 32 * 64 + 3 * 64 * 64 * 128))
+    d, tokens = 768, 4 * 256
+    gpt = (*_norm("1", d), *_dense("qkv", d, 3 * d, 1), *_dense("out", d, d, 1),
+           *_norm("2", d), *_dense("up", d, 4 * d, 1), *_dense("down", 4 * d, d, 1))
+    stream = Input((4, 256, d))
+    yield _train("gpt-block-4x256x768", "train_gpt", gpt, (stream, stream),
+                 3 * 2 * tokens * (12 * d * d + 256 * d))  # half of the scores are masked
+    hidden, x = 256, 128
+    lstm = (Input((x, 4 * hidden), x**-0.5, name="wx"),
+            Input((hidden, 4 * hidden), hidden**-0.5, name="wh"),
+            Input((4 * hidden,), 0.1, name="b"), *_dense("o", hidden, 10, 1))
+    yield _train("lstm-100x32x256", "train_lstm", lstm,
+                 (Input((100, 32, x)), Input((32,), classes=10)),
+                 100 * 32 * 2 * 4 * hidden * (2 * x + 3 * hidden))
+
+
+def _dense(name: str, k: int, n: int, gain: float = 2) -> tuple[Input, Input]:
+    return Input((k, n), (gain / k) ** 0.5, name=f"w{name}"), Input((n,), 0.1, name=f"b{name}")
+
+
+def _conv(name: str, k: int, n: int) -> tuple[Input, Input]:
+    scale = (2 / (9 * k)) ** 0.5
+    return Input((3, 3, k, n), scale, name=f"w{name}"), Input((n,), 0.1, name=f"b{name}")
+
+
+def _norm(name: str, n: int) -> tuple[Input, Input]:
+    return (Input((n,), low=0.9, high=1.1, name=f"scale{name}"),
+            Input((n,), 0.1, name=f"shift{name}"))
+
+
+def _train(
+    name: str, kernel: str, parameters: tuple[Input, ...], data: tuple[Input, ...], flops: float
+) -> Workload:
+    size = sum(prod(p.shape) for p in parameters)
+    adam = 14 * size
+    # Where a gradient is next to nothing, Adam moves by its sign, which is a matter of rounding:
+    # hence the wide tolerance, of the length of the whole change.
+    return Workload(f"train/{name}", "train", kernel, parameters + data, flops + adam, size + 1,
+                    faster(1.2), rtol=1e-2, norm=True, first=True, memory=True)
+
+
 WORKLOADS: tuple[Workload, ...] = tuple(
     workload
-    for make in (_elementwise, _rows, _reductions, _matmuls, _mlps, _dispatch)
+    for make in (_elementwise, _rows, _reductions, _matmuls, _mlps, _dispatch, _training, _gradients)
     for workload in make()
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}

@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.kernels import EPSILON, HALF_SQRT, RATE, VOLATILITY
 from bench.peers.base import Peer
+from bench.peers.jax_derivatives import JaxTrainer
 from bench.workloads import Workload
 
 Array = jax.Array
@@ -25,10 +26,12 @@ class Jax(Peer):
     def build(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
         jax.config.update("jax_enable_x64", workload.dtype == "float64")
         kernel = self.kernel(workload)
+        if kernel is not None and workload.parameters:
+            return JaxTrainer(kernel, workload, inputs)
         return jax.jit(kernel) if kernel else None
 
     def arguments(self, workload: Workload, inputs: Sequence[np.ndarray]) -> list[Any]:
-        return [jnp.array(x) for x in inputs]
+        return [jnp.array(x) for x in super().arguments(workload, inputs)]
 
     def sync(self, result: Any) -> Any:
         for part in result if isinstance(result, tuple) else (result,):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np  # noqa: F401  (a peer's module imports its library)
+import numpy as np
 
 from bench import kernels
 from bench.peers.base import Peer
+from bench.peers.numpy_derivatives import NumPyTrainer
 from bench.workloads import Workload
 
 
@@ -16,7 +17,13 @@ class NumPy(Peer):
     """Plain NumPy, with scipy.special.erf for Black-Scholes."""
 
     def kernel(self, workload: Workload) -> Callable[..., Any] | None:
-        return getattr(kernels, workload.kernel)
+        return getattr(kernels, workload.kernel, None) or super().kernel(workload)
+
+    def build(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
+        kernel = self.kernel(workload)
+        if kernel is not None and workload.parameters:
+            return NumPyTrainer(kernel, workload, inputs)
+        return kernel
 
 
 PEER = NumPy

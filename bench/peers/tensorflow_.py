@@ -10,24 +10,30 @@ import tensorflow as tf
 
 from bench.kernels import EPSILON, HALF_SQRT, RATE, VOLATILITY
 from bench.peers.base import Peer
+from bench.peers.tensorflow_derivatives import TensorFlowTrainer
 from bench.workloads import Workload
 
 Tensor = Any
 
 
 class TensorFlow(Peer):
-    """Eager, or with variant ``xla`` the same functions under ``tf.function(jit_compile=True)``."""
+    """Eager, or with variant ``xla`` the same functions under ``tf.function(jit_compile=True)``.
+
+    Derivatives and training are a ``tf.function`` in both, as every guide of TensorFlow has them.
+    """
 
     distributions = ("tensorflow-cpu", "numpy")
 
     def build(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
-        kernel = self.kernel(workload)
-        if kernel is None or self.variant != "xla":
+        kernel, xla = self.kernel(workload), self.variant == "xla"
+        if kernel is not None and workload.parameters:
+            return TensorFlowTrainer(kernel, workload, inputs, xla)
+        if kernel is None or not (xla or workload.group == "gradient"):
             return kernel
-        return tf.function(kernel, jit_compile=True)
+        return tf.function(kernel, jit_compile=xla)
 
     def arguments(self, workload: Workload, inputs: Sequence[np.ndarray]) -> list[Any]:
-        return [tf.constant(x) for x in inputs]
+        return [tf.constant(x) for x in super().arguments(workload, inputs)]
 
     def numpy(self, result: Any) -> np.ndarray:
         return result.numpy()

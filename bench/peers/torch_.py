@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.kernels import EPSILON, HALF_SQRT, RATE, VOLATILITY
 from bench.peers.base import Peer
+from bench.peers.torch_derivatives import TorchTrainer
 from bench.workloads import Workload
 
 
@@ -26,13 +27,16 @@ class Torch(Peer):
 
     def build(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
         kernel = self.kernel(workload)
-        if kernel is None or self.variant != "compile":
-            return kernel
-        torch.compiler.reset()  # or a second shape would compile for dynamic shapes
-        return torch.compile(kernel, dynamic=False)
+        if kernel is not None and self.variant == "compile":
+            torch.compiler.reset()  # or a second shape would compile for dynamic shapes
+            kernel = torch.compile(kernel, dynamic=False)
+        if kernel is not None and workload.parameters:
+            return TorchTrainer(kernel, workload, inputs)
+        return kernel
 
     def arguments(self, workload: Workload, inputs: Sequence[np.ndarray]) -> list[Any]:
-        return [torch.from_numpy(x) for x in inputs]
+        data = [torch.from_numpy(x) for x in super().arguments(workload, inputs)]
+        return [x.long() if x.dtype is torch.int32 else x for x in data]  # labels are int64 there
 
     def numpy(self, result: Any) -> np.ndarray:
         return result.numpy()

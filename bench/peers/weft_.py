@@ -10,6 +10,7 @@ import numpy as np
 import weft
 from bench import kernels
 from bench.peers.base import Peer
+from bench.peers.weft_derivatives import WeftTrainer
 from bench.workloads import Workload
 
 
@@ -19,7 +20,10 @@ class Weft(Peer):
     distributions = ("numpy", "llvmlite", "ml_dtypes")
 
     def build(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
-        return weft.jit(getattr(kernels, workload.kernel))
+        kernel = getattr(kernels, workload.kernel, None) or self.kernel(workload)
+        if kernel is not None and workload.parameters:
+            return WeftTrainer(kernel, workload, inputs)
+        return weft.jit(kernel)
 
     def threads(self) -> int | None:
         count = getattr(weft, "get_num_threads", None)
