@@ -68,10 +68,7 @@ def measure_row(
     specs = [spec for spec in team.plan.specs if spec.name not in team.left_out]
     if name in workloads.BY_NAME:
         return steady(workloads.BY_NAME[name], team, references, limits)
-    if name == startup.IMPORTS:
-        return startup.import_row(specs, team.plan)
-    kind, _, workload = name.partition("/")
-    return startup.first_row(workloads.BY_NAME[workload], specs, team.plan, references, kind)
+    return startup.fresh_row(name, specs, team, references)
 
 
 def run(options: argparse.Namespace, names: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ class References:
         command = [self.python, "-m", "bench.reference", workload.name, str(file)]
         done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment({}))
         if done.returncode:
-            raise MissingReference("no right answer to compare with: JAX is not installed, or fails")
+            raise MissingReference("nothing to compare with: JAX is not installed, or fails")
 
 
 class MissingReference(RuntimeError):
@@ -146,9 +146,13 @@ def judge(cell: Cell, loaded: Mapping[str, Any]) -> None:
 
 def steady(workload: Workload, team: Team, references: References, limits: Limits | None) -> Row:
     """Measure one workload: load everywhere, then alternating rounds."""
-    plan, reference = team.plan, references.path(workload)
+    plan = team.plan
     cells = {spec.name: Cell() for spec in plan.specs if spec.name not in team.left_out}
     present = [spec for spec in plan.specs if spec.name in cells]
+    try:
+        reference = references.path(workload)
+    except MissingReference as error:
+        cells, present = {name: Cell(left_out=str(error)) for name in cells}, []
     for spec in present:
         cell = cells[spec.name]
         judge(cell, team.ask(spec, cell, "load", workload=workload.name, reference=reference))

@@ -20,18 +20,22 @@ SHORT = {
 }  # fmt: skip
 
 
-def milliseconds(seconds: float | None) -> str:
-    """A time in ms, three digits."""
-    if seconds is None:
+def shown(number: float | None, unit: str) -> str:
+    """A time in ms or a memory in MB, three digits."""
+    if number is None:
         return "-"
-    value = 1e3 * seconds
+    value = number * (1e3 if unit == "s" else 1e-6)
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def table(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """All rows: each peer's milliseconds, then weft's speed against the best peer and its goal."""
-    shown = [n for n in names if any(n in row.cells for row in rows)]
-    head = ["workload, ms", *(SHORT.get(n, n) for n in shown),
+    """All rows: each peer's milliseconds, then weft's speed against the best peer and its goal.
+
+    Of memory, it is megabytes, and how many times less weft takes than the leanest peer.
+    """
+    columns = [n for n in names if any(n in row.cells for row in rows)]
+    memory = ", or MB" if any(row.unit == "B" for row in rows) else ""
+    head = [f"workload, ms{memory}", *(SHORT.get(n, n) for n in columns),
             "best peer", "limit %", "speed", "goal", "met"]
     lines, groups = [head], [""]
     for row in rows:
@@ -39,7 +43,7 @@ def table(rows: Sequence[Row], names: Sequence[str]) -> str:
         speed = row.speed(row.best) if row.best else None
         met = {True: "yes", False: "NO", None: "-"}[row.met()]
         lines.append([
-            row.name, *(milliseconds(row.seconds(n)) for n in shown),
+            row.name, *(shown(row.seconds(n), row.unit) for n in columns),
             row.best or "-", f"{100 * share:.0f}" if share else "-",
             f"{speed:.2f}x" if speed else "-", row.goal.text(), met,
         ])  # fmt: skip

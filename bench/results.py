@@ -13,9 +13,9 @@ from bench.workloads import Goal
 
 @dataclass
 class Cell:
-    """One peer on one row: a time for each round, or the reason why it is left out."""
+    """One peer on one row: a number for each round, or the reason why it is left out."""
 
-    rounds: list[float] = field(default_factory=list)  # seconds
+    rounds: list[float] = field(default_factory=list)  # seconds; of memory, bytes
     left_out: str | None = None
     first: float | None = None  # seconds of the first call in a process already at work
     max_error: float | None = None
@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of the table. What is measured is time, or memory, which is treated alike."""
 
     name: str
     group: str
@@ -38,6 +38,7 @@ class Row:
     limit: float | None = None  # seconds that the machine's roofline allows
     flops: float | None = None
     bytes: int | None = None
+    unit: str = "s"  # or "B"
 
     def seconds(self, peer: str) -> float | None:
         """Median time of a peer; None if it is left out."""
@@ -98,7 +99,7 @@ class Row:
         }
         speed = self.speed(self.best) if self.best else None
         return {
-            "name": self.name, "group": self.group, "goal": self.goal.text(),
+            "name": self.name, "group": self.group, "unit": self.unit, "goal": self.goal.text(),
             "goal_speed_vs_best": 1 / least if (least := self.goal.at_most.get("best")) else None,
             "limit": self.limit, "flops": self.flops, "bytes": self.bytes,
             "best_peer": self.best, "weft_speed_vs_best": speed, "goal_met": self.met(),

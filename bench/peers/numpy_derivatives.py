@@ -1,4 +1,4 @@
-"""NumPy: derivatives worked out by hand (``bench.by_hand``), as its users had to before autodiff."""
+"""NumPy: derivatives worked out by hand, in ``bench.by_hand``."""
 
 from __future__ import annotations
 

@@ -44,11 +44,13 @@ class TensorFlowTrainer(Trainer):
         with tf.GradientTape() as tape:
             loss = self.loss(self.p, *data)
         gradient = tape.gradient(loss, self.p)
+        # TensorFlow's epsilon is added before the correction of v, everyone else's after it.
+        epsilon = ADAM["epsilon"] * tf.sqrt(1 - self.powers[1])
         for k, p in self.p.items():
             tf.raw_ops.ResourceApplyAdam(
                 var=p.handle, m=self.m[k].handle, v=self.v[k].handle,
                 beta1_power=self.powers[0], beta2_power=self.powers[1], lr=ADAM["rate"],
-                beta1=ADAM["beta1"], beta2=ADAM["beta2"], epsilon=ADAM["epsilon"],
+                beta1=ADAM["beta1"], beta2=ADAM["beta2"], epsilon=epsilon,
                 grad=gradient[k],
             )  # fmt: skip
         self.powers[0].assign(self.powers[0] * ADAM["beta1"])

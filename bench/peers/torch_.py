@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.kernels import EPSILON, HALF_SQRT, RATE, VOLATILITY
 from bench.peers.base import Peer
-from bench.peers.torch_derivatives import TorchTrainer
+from bench.peers.torch_derivatives import Gradient, TorchTrainer
 from bench.workloads import Workload
 
 
@@ -29,7 +29,8 @@ class Torch(Peer):
         kernel = self.kernel(workload)
         if kernel is not None and self.variant == "compile":
             torch.compiler.reset()  # or a second shape would compile for dynamic shapes
-            kernel = torch.compile(kernel, dynamic=False)
+            inside = isinstance(kernel, Gradient)
+            kernel = kernel.compiled() if inside else torch.compile(kernel, dynamic=False)
         if kernel is not None and workload.parameters:
             return TorchTrainer(kernel, workload, inputs)
         return kernel

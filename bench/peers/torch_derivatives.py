@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,22 +84,40 @@ def train_gpt(p: Parameters, x: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(x, target)
 
 
+@torch.compiler.disable  # compiled, it fails (and nn.LSTM always runs so)
+def _lstm(x: Tensor, start: Tensor, weights: list[Tensor]) -> Tensor:
+    return torch.lstm(x, (start, start), weights, True, 1, 0.0, True, False, False)[1]
+
+
 def train_lstm(p: Parameters, x: Tensor, labels: Tensor) -> Tensor:
     # What nn.LSTM calls, without its second bias.
     start = x.new_zeros(1, x.shape[1], p["wh"].shape[0])
     weights = [p["wx"].T, p["wh"].T, p["b"], torch.zeros_like(p["b"])]
-    _, h, _ = torch.lstm(x, (start, start), weights, True, 1, 0.0, True, False, False)
+    h = _lstm(x, start, weights)
     return F.cross_entropy(torch.addmm(p["bo"], h[0], p["wo"]), labels)
 
 
-def _gradient(fn: Callable[..., Tensor], count: int) -> Callable[..., Any]:
-    """The gradients of a function by its first arguments."""
-    def gradient(*args: Tensor) -> tuple[Tensor, ...]:
-        with torch.enable_grad():
-            leaves = [x.detach().requires_grad_() for x in args[:count]]
-            return torch.autograd.grad(fn(*leaves, *args[count:]), leaves)
+class Gradient:
+    """The gradients of a function by its first arguments. What is compiled is the function."""
 
-    return gradient
+    def __init__(self, fn: Callable[..., Tensor], count: int) -> None:
+        self.fn, self.count = fn, count
+
+    def compiled(self) -> Gradient:
+        """The same through torch.compile."""
+        return Gradient(torch.compile(self.fn, dynamic=False), self.count)
+
+    def __call__(self, *args: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaves = [x.detach().requires_grad_() for x in args[:self.count]]
+            return torch.autograd.grad(self.fn(*leaves, *args[self.count:]), leaves)
+
+
+class LorenzGradient(Gradient):
+    """Only a step is compiled: compiling a hundred takes minutes."""
+
+    def compiled(self) -> Gradient:
+        return LorenzGradient(partial(_energy, torch.compile(_rk4, dynamic=False)), self.count)
 
 
 def _stress(x: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -124,10 +143,12 @@ def _rk4(state: Any, constants: Any) -> Any:
     return _moved(state, [a + 2 * b + 2 * c + d for a, b, c, d in zip(k1, k2, k3, k4)], STEP / 6)
 
 
-def _energy(x: Tensor, y: Tensor, z: Tensor, constants: Tensor) -> Tensor:
+def _energy(
+    step: Callable[..., Any], x: Tensor, y: Tensor, z: Tensor, constants: Tensor
+) -> Tensor:
     state = x, y, z
     for _ in range(STEPS):
-        state = _rk4(state, constants.unbind())
+        state = step(state, constants.unbind())
     return sum((s * s).mean() for s in state)
 
 
@@ -146,7 +167,7 @@ def _small_model(p: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return ((torch.tanh(x @ w1 + b1) @ w2 + b2 - y) ** 2).mean()
 
 
-stress_gradient = _gradient(_stress, 2)
-lorenz_gradient = _gradient(_energy, 4)
-greeks = _gradient(_option_values, 5)
+stress_gradient = Gradient(_stress, 2)
+lorenz_gradient = LorenzGradient(partial(_energy, _rk4), 4)
+greeks = Gradient(_option_values, 5)
 hessian = torch.func.hessian(_small_model)
