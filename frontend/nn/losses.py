@@ -51,7 +51,7 @@ def cross_entropy(logits: Array, target: Array, axis: int = -1, reduction: str =
     counts = None if ignore_index is None else labels != ignore_index
     at = labels if counts is None else np.where(counts, labels, 0)
     picked = np.take_along_axis(logs, np.expand_dims(at, a), axis=a)
-    loss = -np.squeeze(picked, axis=a)
+    loss = 0 - np.squeeze(picked, axis=a)       # (no -0.0 where the prediction is certain)
     if not (isinstance(label_smoothing, float) and label_smoothing == 0.0):
         loss = (1 - label_smoothing) * loss - label_smoothing * logs.mean(axis=a)
     if counts is None:
