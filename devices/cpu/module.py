@@ -28,7 +28,8 @@ class Module:
     `buffers` are the addresses of the program's parameters, then its results; `sizes` the values
     of its symbols. The pointers to constants are read from the variable `constants`, in the order
     of `constants` here. A status other than 0 names a failed check; its index stands in the
-    variable `bad_index`; None stands for a signal. `parts` are modules that together define the same, for several threads.
+    variable `bad_index`; None stands for a signal. `parts` are modules that together define the
+    same, for several threads.
     `externals` are names that are looked up when the code is loaded: see `numpy_loops`.
     """
 
