@@ -83,6 +83,6 @@ def test_scratch_holds_what_is_inside() -> None:
 def test_leaves_and_maps() -> None:
     p = program(texts.NESTED)
     assert len(list(leaves(p))) > 6
-    assert all(way.startswith("k0_case branch") _, way in leaves(p))
+    assert all(way.startswith("k0_case branch") for _, way in leaves(p))
     assert map_programs(p, lambda inner: inner) is p
     assert "branch k0_case" in p.text() and "loop k0_branch1_k0_while" in p.text()
