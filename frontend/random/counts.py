@@ -19,6 +19,7 @@ from weft.frontend.random.keys import key_node, own_keys
 from weft.frontend.random.parameters import parameter, result, result_shape
 from weft.frontend.random.rejection import log_factorial, until_accepted
 from weft.frontend.random.sampler import sampler
+from weft.frontend.transforms.custom import stop_gradient
 
 __all__ = ["binomial", "multinomial", "poisson"]
 
@@ -47,7 +48,7 @@ def poisson(key: Any, lam: Any, shape: Any = None, dtype: Any = int) -> Any:
     node, kind = key_node(key, "poisson"), number_type(dtype, "poisson")
     mean = parameter(lam, _F64)
     size = result_shape(shape, "poisson", mean)
-    mean = as_array(build().broadcast(mean.node, size))
+    mean = stop_gradient(as_array(build().broadcast(mean.node, size)))
     valid = mean >= 0.0
     many = mean >= FEW
     first, second = own_keys(node, 2)
@@ -128,7 +129,7 @@ def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = int) -> A
     count, chance = parameter(n, _F64), parameter(p, _F64)
     size = result_shape(shape, "binomial", count, chance)
     b = build()
-    count, chance = (as_array(b.broadcast(x.node, size)) for x in (count, chance))
+    count, chance = (stop_gradient(as_array(b.broadcast(x.node, size))) for x in (count, chance))
     return result(_binomial(node, size, count, chance, np.nan if kind.is_float else -1.0),
                   size, kind)
 
@@ -196,7 +197,7 @@ def multinomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = int) -
     20
     """
     node, kind = key_node(key, "multinomial"), number_type(dtype, "multinomial")
-    count, chances = parameter(n, _F64), parameter(p, _F64)
+    count, chances = (stop_gradient(parameter(v, _F64)) for v in (n, p))
     if not chances.node.shape or not isinstance(chances.node.shape[-1], int):
         raise problem(ShapeError, f"multinomial got probabilities of shape {chances.node.shape}",
                       expected="categories along the last axis")

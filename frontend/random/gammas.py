@@ -13,10 +13,12 @@ from weft.frontend.numpy.common import as_array, build
 from weft.frontend.problems import problem
 from weft.frontend.random.continuous import gaussian, positive, signed
 from weft.frontend.random.generator import float_type, sized, work
+from weft.frontend.random.implicit import moving_with
 from weft.frontend.random.keys import key_node, own_keys
 from weft.frontend.random.parameters import parameter, result, result_shape
 from weft.frontend.random.rejection import until_accepted
 from weft.frontend.random.sampler import sampler
+from weft.frontend.transforms.custom import stop_gradient
 
 __all__ = ["ball", "beta", "chisquare", "dirichlet", "f", "gamma", "generalized_normal",
            "loggamma", "t"]
@@ -25,9 +27,12 @@ __all__ = ["ball", "beta", "chisquare", "dirichlet", "f", "gamma", "generalized_
 def log_gamma_numbers(key: Node, size: Shape, a: Any, kind: DType) -> Any:
     """Logarithms of gamma numbers, as float64 or float32; `a` has the shape `size`.
 
+    They can be differentiated by `a`, see `weft.frontend.random.implicit`.
+
     Marsaglia and Tsang, "A simple method for generating gamma variables", 2000: for a >= 1; for
     smaller ones, a number for a + 1 is multiplied by u**(1/a), whose logarithm does not underflow.
     """
+    moving, a = a, stop_gradient(a)
     first, second = own_keys(key, 2)
     small = a < 1.0
     shape = np.where(small, a + 1.0, a)
@@ -47,7 +52,8 @@ def log_gamma_numbers(key: Node, size: Shape, a: Any, kind: DType) -> Any:
 
     log = until_accepted(first, size, work(kind), draw, valid)
     boost = np.log(positive(second, size, kind)) / a
-    return np.where(valid, np.log(d) + log + np.where(small, boost, 0.0), np.nan)
+    out = np.log(d) + log + np.where(small, boost, 0.0)
+    return moving_with(np.where(valid, out, np.nan), moving)
 
 
 def spread(x: Any, size: Shape) -> Any:

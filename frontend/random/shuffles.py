@@ -24,6 +24,7 @@ from weft.frontend.tracer import Tracer
 __all__ = ["choice", "permutation"]
 
 _F64, _U64 = DTYPES["f64"], DTYPES["u64"]
+PACKED = 1 << 20        # leaves 44 random bits
 
 
 @sampler("axis", "independent")
@@ -36,7 +37,7 @@ def permutation(key: Any, x: Any, axis: Any = 0, independent: bool = False) -> A
         axis: the axis along which to reorder.
         independent: give each line along the axis an order of its own.
 
-    The order is that of random 64-bit words. Raises `AxisError` where there is no such axis,
+    The order is that of random words, of 44 bits at the least. Raises `AxisError` where there is no such axis,
     `DTypeError` for an `x` of shape () that is no Python int.
 
     >>> import numpy as np, weft
@@ -68,8 +69,18 @@ def count_of(x: Any, what: str) -> Dim:
 
 
 def order(key: Node, count: Dim) -> Tracer:
-    """The numbers below `count` in random order."""
-    return as_array(build().argsort(words(key, count), axis=0, stable=True))
+    """The numbers below `count` in random order.
+
+    That of random words; up to PACKED numbers, they take the place of the words' lowest bits, and
+    are sorted with them, which is faster than finding where the words were.
+    """
+    b = build()
+    if not isinstance(count, int) or not 1 < count <= PACKED:
+        return as_array(b.argsort(words(key, count), axis=0, stable=True))
+    mask = (1 << (count - 1).bit_length()) - 1
+    random = b.and_(words(key, count), b.scalar((1 << 64) - 1 - mask, _U64))
+    both = b.sort(b.or_(random, iota(count, _U64)), axis=0, stable=False)
+    return as_array(b.convert(b.and_(both, b.scalar(mask, _U64)), "i64"))
 
 
 @sampler("shape", "replace", "axis")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
 import weft
 from weft.frontend.random.reuse import KeyReuseError
@@ -257,3 +258,27 @@ def test_shapes(shape: Any) -> None:
               r.poisson(key, 3.0, shape), r.integers(key, 0, 9, shape), r.choice(key, 4, shape),
               r.bernoulli(key, 0.5, shape), r.categorical(key, np.zeros(3), shape=shape)):
         assert np.shape(x) == want
+
+
+def test_gamma_numbers_move_with_their_parameter_along_the_quantile() -> None:
+    """Derivatives, first and second, by differences of SciPy's quantiles of the probability."""
+    key = r.key(3)
+    for a in (0.3, 2.0, 30.0):
+        z, h = r.gamma(key, a), a * 2e-3
+        below = special.gammainc(a, z)
+        q = [float(special.gammaincinv(a + i * h, below)) for i in (-2, -1, 0, 1, 2)]
+        slope = weft.grad(lambda a: r.gamma(key, a))
+        # the error of differences is about h**4 and 1e-16 / h, 1e-16 / h**2 here
+        assert slope(a) == pytest.approx((q[0] - 8 * q[1] + 8 * q[3] - q[4]) / (12 * h), rel=1e-7)
+        assert weft.grad(slope)(a) == pytest.approx(
+            (-q[0] + 16 * q[1] - 30 * q[2] + 16 * q[3] - q[4]) / (12 * h * h), rel=1e-5)
+    both = weft.grad(lambda a: r.beta(key, a, 3.0) + r.chisquare(key, a) + r.dirichlet(
+        key, np.stack([a, a * a])).sum())(2.0)
+    assert np.isfinite(both)
+
+
+def test_counts_are_constant_to_whoever_differentiates() -> None:
+    key = r.key(4)
+    for draw in (lambda x: r.poisson(key, 20.0 * x, 3, float), lambda x: r.binomial(
+            key, 50, 0.5 * x, 3, float), lambda x: r.geometric(key, 0.5 * x, 3, float)):
+        assert weft.grad(lambda x, draw=draw: x * draw(x).sum())(1.0) == draw(1.0).sum()
