@@ -77,7 +77,8 @@ def logsumexp(x: Array, axis: Any = None, b: Array | None = None, keepdims: bool
               where: Array | None = None) -> Any:
     """log of the sum of exp(x) over axes, as `scipy.special.logsumexp`.
 
-    `b` are factors of the terms. Sums over nothing, and of -inf only, are -inf.
+    `b` are factors of the terms. Sums over nothing, and of -inf only, are -inf; the derivative of
+    the latter is 0.
 
     >>> import numpy as np, weft
     >>> weft.nn.logsumexp(np.array([1000.0, 1000.0])).round(6)
@@ -89,7 +90,9 @@ def logsumexp(x: Array, axis: Any = None, b: Array | None = None, keepdims: bool
         return _like(np.log(total), x)
     shifted, top = _shifted(wide, axis, where)
     powers = np.exp(shifted) if b is None else np.exp(shifted) * b
-    out = np.log(powers.sum(axis=axis, keepdims=True)) + top
+    total = powers.sum(axis=axis, keepdims=True)
+    none = total == 0                  # of -inf only: the derivative is 0, not that of log at 0
+    out = np.where(none, -np.inf, np.log(np.where(none, 1, total)) + top)
     if not keepdims:
         out = np.squeeze(out, axis=axes_of(axis, len(wide.node.shape)))
     return _like(lift(out), x)

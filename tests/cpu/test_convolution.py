@@ -133,3 +133,16 @@ def test_symbolic_batch() -> None:
                     for s in ((n, 6, 12, 3), (3, 3, 3, 8))]
         (got,) = run(graph, target("avx2", 2), *operands, B=n)
         np.testing.assert_array_equal(got, expected(*operands, FORWARD, (1, 1), (1, 1)))
+
+
+@pytest.mark.parametrize("level", RUNNABLE)
+@pytest.mark.parametrize("shape", [(20, 24), (7, 130), (64, 5)])
+def test_long_products_of_columns(level: str, shape: tuple[int, int]) -> None:
+    """The gradient of a 1x1 convolution's weights: 6000 turns, in blocks, nothing packed at left."""
+    (m, n), k, d = shape, 6000, DTYPES["f32"]
+    b = Builder("gradient")
+    x, y = b.param("x", TensorType((k, m), d)), b.param("y", TensorType((k, n), d))
+    graph = b.graph([b.dot_general(x, y, contract=((0,), (0,)), batch=((), ()))])
+    operands = whole(np.random.default_rng(4), graph)
+    (got,) = run(graph, target(level, 3), *operands)
+    np.testing.assert_array_equal(got, operands[0].T @ operands[1])

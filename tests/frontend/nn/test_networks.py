@@ -190,6 +190,8 @@ def test_lstm() -> None:
         np.testing.assert_allclose(outputs[t], h, rtol=1e-12)
     np.testing.assert_allclose(last_h, h, rtol=1e-12)
     np.testing.assert_allclose(last_c, c, rtol=1e-12)
+    slopes(lambda x, w: nn.lstm(x, (last_h, last_c), wi, w, bi, bh)[0],
+           lambda x, w: nn.lstm(x, (last_h, last_c), wi, w, bi, bh)[0], x, wh)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -228,6 +230,13 @@ def test_ctc(blank: int) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-12)
     mean = nn.ctc_loss(np.log(p), targets, frames, lengths, blank)
     np.testing.assert_allclose(mean, (np.array(want) / np.maximum(lengths, 1)).mean(), rtol=1e-12)
+    logits = RNG.normal(size=p.shape)
+
+    def loss(x: Array) -> Any:
+        return nn.ctc_loss(nn.log_softmax(x), targets, frames, lengths, blank, "sum")
+    slope, t, h = weft.grad(loss)(logits), RNG.normal(size=p.shape), 1e-6
+    difference = (loss(logits + h * t) - loss(logits - h * t)) / (2 * h)
+    np.testing.assert_allclose((slope * t).sum(), difference, rtol=1e-7)
     short = nn.ctc_loss(np.log(p), targets, np.array([2, 2, 2, 2]), lengths, blank, "none")
     assert np.isinf(short[:2]).all() and np.isfinite(short[2:]).all()
 
