@@ -138,7 +138,7 @@ def test_symbolic_batch() -> None:
 @pytest.mark.parametrize("level", RUNNABLE)
 @pytest.mark.parametrize("shape", [(20, 24), (7, 130), (64, 5)])
 def test_long_products_of_columns(level: str, shape: tuple[int, int]) -> None:
-    """The gradient of a 1x1 convolution's weights: 6000 turns, in blocks, nothing packed at left."""
+    """The gradient of a 1x1 convolution by its weights: 6000 turns, in blocks."""
     (m, n), k, d = shape, 6000, DTYPES["f32"]
     b = Builder("gradient")
     x, y = b.param("x", TensorType((k, m), d)), b.param("y", TensorType((k, n), d))
