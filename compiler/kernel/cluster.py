@@ -11,8 +11,8 @@ from weft.compiler.kernel.pullback import At
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Shape
 
-__all__ = ["Cluster", "axis_swap", "contraction_indices", "match", "outer_inputs", "plain_axes",
-           "reduced_axes", "reduction_index"]
+__all__ = ["Cluster", "axis_swap", "contraction_indices", "match", "ordered_axes",
+           "outer_inputs", "plain_axes", "reduced_axes", "reduction_index"]
 
 
 @dataclass(eq=False)
@@ -22,7 +22,7 @@ class Cluster:
     `axes` span the roots' elements. Once a reduction has joined, `rows` are the axes that its
     result keeps and `inner` maps each reduction to the axes it runs over. `depth` counts how many
     members follow one another from each member to a root. An `update` writes into the array that
-    its first operand is; axes, and the index of the root, are then those of the updates.
+    its first operand is, at `place`; axes, and the index of the root, are then those of the updates.
     """
 
     axes: tuple[Axis, ...]
@@ -35,6 +35,7 @@ class Cluster:
     contraction: Node | None = None
     library: bool = False
     update: Node | None = None
+    place: At = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -53,6 +54,16 @@ class Cluster:
         known = self.demand.setdefault(node, [])
         if at not in known:
             known.append(at)
+
+
+def ordered_axes(axes: tuple[Axis, ...], place: At) -> tuple[Axis, ...]:
+    """The axes of an update that writes at `place` whose turns may meet at one element.
+
+    Those of an axis never do if it alone decides where along some axis of the array they write.
+    """
+    free = {a for ix in place for a in ix.axes
+            if ix.axes == {a} and ix.coefficient(a) not in (None, 0)}
+    return tuple(a for a in axes if a not in free)
 
 
 def reduced_axes(node: Node) -> tuple[int, ...]:

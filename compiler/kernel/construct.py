@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from weft.compiler.ir import Node, is_scalar_constant
-from weft.compiler.kernel.cluster import Cluster, contraction_indices, reduction_index
+from weft.compiler.kernel.cluster import (
+    Cluster,
+    contraction_indices,
+    ordered_axes,
+    reduction_index,
+)
 from weft.compiler.kernel.expr import Expr, Exprs, walk
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Reduce, Stage, Store
-from weft.compiler.kernel.pullback import At, expression, update_place, updates_of
+from weft.compiler.kernel.pullback import At, expression, is_counting, update_place, updates_of
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.ops.registry import OPS
 from weft.compiler.types import DTYPES, Dim, DType, TensorType
@@ -51,7 +56,7 @@ class _Construction:
             if node.kind == "contraction":
                 return self._contract(node, at)
             return expression(self, node, at, guard)
-        if node.opname == "iota":
+        if is_counting(node):
             return expression(self, node, at, guard)
         self.loads[node.name] = node
         return self.exprs.load(node.name, at, node.dtype, guard)
@@ -104,11 +109,7 @@ class _Construction:
                       scratch)
 
     def _update(self, node: Node) -> Kernel:
-        """A kernel that writes into the array that a node's first operand is.
-
-        Turns of an axis of the updates may follow one another in any order, or run side by side,
-        if it alone decides where along some axis of the array they write.
-        """
+        """A kernel that writes into the array that a node's first operand is."""
         k = self.cluster
         at = k.roots[node]
         place, guard = update_place(self, node, at)
@@ -116,9 +117,7 @@ class _Construction:
 
         combine = COMBINE[node.attrs.get("combine", "set")] or ""
         store = Store(node.name, place, self.read(updates_of(node), at), combine, guard)
-        free = {a for ix in place for a in ix.axes
-                if ix.axes == {a} and ix.coefficient(a) not in (None, 0)}
-        ordered = tuple(a for a in k.axes if a not in free)
+        ordered = ordered_axes(k.axes, place)
         first = k.axes.index(ordered[0]) if ordered else len(k.axes)
         rows, inner = k.axes[:first], k.axes[first:]
         checked: dict[tuple[Axis, ...], list[Check]] = {}

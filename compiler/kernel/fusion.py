@@ -18,6 +18,7 @@ from weft.compiler.kernel.cluster import (
     axis_swap,
     contraction_indices,
     match,
+    ordered_axes,
     outer_inputs,
     plain_axes,
     reduced_axes,
@@ -29,6 +30,7 @@ from weft.compiler.kernel.pullback import (
     UPDATES,
     At,
     expression,
+    is_counting,
     is_pointwise,
     update_place,
     updates_of,
@@ -58,8 +60,8 @@ class _Demands:
     def read(self, node: Node, at: At, guard: Expr | None = None) -> Expr:
         if is_scalar_constant(node):
             return self.exprs.const(node.attrs["value"], node.dtype)
-        if node.opname == "iota":
-            return self.exprs.index(at[node.attrs["axis"]], node.dtype)
+        if is_counting(node):
+            return expression(self, node, at, guard)
         self.cluster.need(node, at)
         return self.exprs.load(node.name, at, node.dtype)
 
@@ -152,7 +154,7 @@ class _Fusion:
         if self.depth_in(node, k) > MAX_DEPTH:
             return "the chain of operations is long"
         reads = k.demand[node]
-        if k.update is not None and self._disturbs(node, k.update, reads):
+        if k.update is not None and self._disturbs(node, k, k.update.inputs[0]):
             return "it reads what the kernel overwrites"
         if node.kind == "contraction":
             return self._contraction_joins(node, k, reads)
@@ -173,16 +175,18 @@ class _Fusion:
             return "that would make the kernels depend on each other"
         return None
 
-    def _disturbs(self, node: Node, update: Node, reads: list[At]) -> bool:
-        """Whether the node reads elements of the array that an update may overwrite in place,
-        other than just those that are overwritten by what is computed of them."""
-        x = update.inputs[0]
+    def _disturbs(self, node: Node, k: Cluster, x: Node) -> bool:
+        """Whether the node reads elements of an array that the cluster may overwrite in place,
+        other than, in each turn, the one that this overwrites."""
         if x not in node.inputs or x in self.graph.results or (
                 x.is_param and x not in self.donated):
             return False
-        same = node.opname == "dynamic_slice" and update.opname == "dynamic_update_slice" \
-            and node.inputs[1:] == update.inputs[2:] and node.shape == updates_of(update).shape
-        return not (same and len(reads) == 1 and plain_axes(reads[0], node.shape))
+        if not is_pointwise(node) or ordered_axes(k.axes, k.place):
+            return True
+        probe = Cluster(axes=())
+        for at in k.demand[node]:
+            expression(_Demands(probe), node, at)
+        return any(at != k.place for at in probe.demand.get(x, ()))
 
     def depth_in(self, node: Node, k: Cluster) -> int:
         """How many operations of the cluster would follow one another from the node on."""
@@ -436,7 +440,7 @@ class _Fusion:
         self.clusters.append(k)
         self.home[node] = k
         reader = _Demands(k)
-        update_place(reader, node, at)
+        k.place, _ = update_place(reader, node, at)
         reader.read(updates, at)
 
     def new_library(self, node: Node) -> Cluster:

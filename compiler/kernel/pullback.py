@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from weft.compiler.ir import Node
+from weft.compiler.ir import Node, is_scalar_constant
 from weft.compiler.kernel.expr import Expr, Exprs
 from weft.compiler.kernel.index import Index, Value, as_index, linearize, unravel
 from weft.compiler.types import DTYPES, Dim, Shape
 
-__all__ = ["POINTWISE", "UPDATES", "At", "Place", "Reader", "expression", "is_pointwise",
-           "update_place", "updates_of"]
+__all__ = ["POINTWISE", "UPDATES", "At", "Place", "Reader", "expression", "is_counting",
+           "is_pointwise", "update_place", "updates_of"]
 
 At: TypeAlias = tuple[Index, ...]
 Place: TypeAlias = tuple[At, Expr | None]
@@ -41,6 +41,15 @@ Rule: TypeAlias = Callable[[Reader, Node, At, Expr | None], Expr]
 def is_pointwise(node: Node) -> bool:
     """Whether each element is an expression over single elements of the inputs."""
     return node.kind == "elementwise" or node.opname in POINTWISE
+
+
+def is_counting(node: Node, depth: int = 5) -> bool:
+    """Whether elements are computed, by a few operations, of nothing but their own numbers, so that
+    they need not be stored."""
+    if node.opname in ("iota", "size"):
+        return True
+    return depth > 0 and node.opname in _ON_INDICES and node.dtype is _I64 and all(
+        is_scalar_constant(i) or is_counting(i, depth - 1) for i in node.inputs)
 
 
 def expression(reader: Reader, node: Node, at: At, guard: Expr | None = None) -> Expr:

@@ -14,6 +14,7 @@ from weft.compiler.kernel.interp import run_program
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.spread import spread_updates
 from weft.compiler.lazy_dataclass import replace
+from weft.compiler.types import dtype_of
 
 SPREAD = partial(spread_updates, target=replace(TARGET, threads=3))
 ROWS = {"axes": (0,), "position": 0, "mode": "raise"}
@@ -106,6 +107,40 @@ def test_other_elements_are_read_before():
         return b.dynamic_update_slice(x, b.tanh(part), i, zero)
     program = check(build(make))
     assert kernels(program) == 3 and any(n.endswith("in place") for n in notes(program))
+
+
+def one_place(b, x):
+    """x[i] = tanh(x[i]), with an index that may count from the end."""
+    i = b.x("i", dtype="i64")
+    return b.scatter(x, i, b.tanh(b.gather(x, i, **ROWS)), combine="set", **ROWS)
+
+
+def known_part(b, x):
+    """x[1:4] = tanh(x[1:4])."""
+    part = b.slice(x, start=(1, 0), limit=(4, 5), stride=(1, 1))
+    return b.dynamic_update_slice(x, b.tanh(part), b.scalar(1, "i64"), b.scalar(0, "i64"))
+
+
+def every_other(b, x):
+    """x[1::2] = tanh(x[1::2])."""
+    part = b.slice(x, start=(1, 0), limit=(6, 5), stride=(2, 1))
+    at = b.iota(shape=(3,), axis=0, dtype=dtype_of("i64"))
+    at = b.plus(b.mul(at, b.scalar(2, "i64")), b.scalar(1, "i64"))
+    return b.scatter(x, at, b.tanh(part), combine="set", **ROWS)
+
+
+def turned(b, x):
+    """x[:] = tanh(x[::-1]), whose turns read what others write."""
+    return b.scatter(x, b.iota(shape=(6,), axis=0, dtype=dtype_of("i64")),
+                     b.tanh(b.reverse(x, axes=(0,))), combine="set", **ROWS)
+
+
+@pytest.mark.parametrize("make, steps", [(one_place, 2), (known_part, 2), (every_other, 2),
+                                         (turned, 3)])
+def test_reads_of_what_is_overwritten(make, steps):
+    """One kernel where each turn reads just what it writes, however that is said."""
+    program = check(build(lambda b: make(b, b.exp(b.x("x", 6, 5)))))
+    assert kernels(program) == steps and any(n.endswith("in place") for n in notes(program))
 
 
 def test_read_at_the_places_of_a_scatter():
