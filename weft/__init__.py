@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weft import errors, linalg, nn, numpy, random
     from weft.frontend.control import cond, fori_loop, map, scan, switch, while_loop
+    from weft.frontend.custom_op import custom_op
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
     from weft.frontend.parts import dynamic_slice, dynamic_update_slice, index_update
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoint",
     "cond",
     "custom_jvp",
+    "custom_op",
     "custom_vjp",
     "dynamic_slice",
     "dynamic_update_slice",
@@ -80,6 +82,7 @@ if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
 _HOMES = {name: module for module, names in {
     "weft.frontend.control": (
         "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
+    "weft.frontend.custom_op": ("custom_op",),
     "weft.frontend.explain": ("explain",),
     "weft.frontend.prefixes": ("associative_scan",),
     "weft.frontend.jit": ("jit",),

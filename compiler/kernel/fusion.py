@@ -45,7 +45,7 @@ MAX_DEPTH = 100       # operations one behind another: recursion follows them
 MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice", "window"})
-_LIBRARY = frozenset({"sort", "scan", "factorization", "transform", "control"})
+_LIBRARY = frozenset({"sort", "scan", "factorization", "transform", "control", "custom"})
 _FREE = _MOVES | {"iota", "size", "dynamic_slice"}
 
 

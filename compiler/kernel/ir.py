@@ -212,10 +212,12 @@ def _dim(extent: Dim | Index) -> Dim:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a library step raises where it cannot do its work: the words of a `LinAlgError`."""
+    """What a library step raises where it cannot do its work: the words of a `LinAlgError`; or, of
+    kind ``"custom"``, the name of the op whose own error is to be told."""
 
     text: str
     origin: Origin | None = field(default=None, compare=False)
+    kind: str = "linalg"
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,8 @@ def _library_step(k: Cluster, names: _Names, stem: str) -> Step:
     results = node.type.elements if isinstance(node.type, TupleType) else (node.type,)
     buffers = tuple((f"b{i}", t) for i, t in enumerate((*(x.tensor for x in node.inputs),
                                                         *results)))
-    fails = tuple(Failure(text, node.origin) for text in node.op.fails
+    kind = "custom" if node.kind == "custom" else "linalg"
+    fails = tuple(Failure(text, node.origin, kind) for text in node.op.fails
                   if node.attrs.get("check", True))
     library = Library(node.opname, tuple(sorted(node.attrs.items())), buffers,
                       tuple(n for n, _ in buffers[len(node.inputs):]), fails)

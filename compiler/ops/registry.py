@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from weft.compiler.build import Builder
     from weft.compiler.ir import Node
 
-__all__ = ["HOMES", "KINDS", "OPS", "Attrs", "Op", "get_op", "names_of_kind", "register"]
+__all__ = ["HOMES", "KINDS", "OPS", "OUTSIDE", "Attrs", "Op", "get_op", "names_of_kind", "register"]
 
 Attrs = Mapping[str, Any]
 
@@ -36,6 +36,7 @@ KINDS = {
     "indexing": "elements picked by computed indices",
     "sort": "elements ordered along an axis",
     "structure": "packs and unpacks several results",
+    "custom": "declared outside of weft, computed by a function of its own",
     "control": "graphs applied to operands: branches and loops",
     "factorization": "matrices taken apart, and systems solved, by LAPACK",
     "transform": "discrete Fourier transforms along axes",
@@ -166,8 +167,14 @@ def names_of_kind(*kinds: str) -> tuple[str, ...]:
                  for name in family.get(kind, "").split())
 
 
-def register(op: Op) -> Op:
+OUTSIDE: set[str] = set()
+"""The names of ops that were declared outside of weft."""
+
+
+def register(op: Op, outside: bool = False) -> Op:
     """Add an op to the table; its name must be new and its kind known."""
+    if outside:
+        OUTSIDE.add(op.name)
     assert not dict.__contains__(OPS, op.name), f"op {op.name} is declared twice"
     assert op.kind in KINDS, f"op {op.name} has unknown kind {op.kind}"
     OPS[op.name] = op

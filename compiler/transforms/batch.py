@@ -90,7 +90,8 @@ def all_batched(b: Builder, inputs: Sequence[Node], batched: Sequence[bool]) -> 
 
 # ---- what follows from the kind
 
-def _elementwise(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]) -> Node:
+def batched_elementwise(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]
+                        ) -> Node:
     """Operands are 0-d, or get the shape of the result."""
     shape = (batch_size(inputs, batched), *node.shape)
     operands = []
@@ -118,6 +119,6 @@ def _structure(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence
 
 
 _KINDS: dict[str, Rule] = {
-    "elementwise": _elementwise, "reduction": _along_axes, "scan": _along_axes,
+    "elementwise": batched_elementwise, "reduction": _along_axes, "scan": _along_axes,
     "sort": _along_axes, "structure": _structure,
 }

@@ -41,6 +41,10 @@ class Status:
 
     def error(self, value: int, symbols: Mapping[str, int]) -> WeftError:
         """The error to raise."""
+        if self.kind == "custom":
+            from weft.devices.cpu.custom import failure  # for ops from outside only
+
+            return failure(self.text, self.origin)
         if self.kind == "linalg":
             return LinAlgError(self.text, origin=self.origin)
         size = evaluate_dim(self.size, symbols)
@@ -137,9 +141,10 @@ class CpuCompiled:
 def _externals(names: Sequence[str]) -> Mapping[str, int] | None:
     if not names:
         return None
-    from weft.devices.cpu import numpy_loops  # for linear algebra and Fourier transforms only
+    # for linear algebra, Fourier transforms and ops from outside only
+    from weft.devices.cpu import custom, numpy_loops  # as said
 
-    return numpy_loops.addresses(names)
+    return {**numpy_loops.addresses(names), **custom.addresses(names)}
 
 
 def _aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:

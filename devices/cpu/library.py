@@ -5,6 +5,7 @@ from __future__ import annotations
 from weft.compiler.kernel.ir import Library
 from weft.compiler.target import Target
 from weft.devices.cpu.code import KernelCode
+from weft.devices.cpu.custom import emit_custom
 from weft.devices.cpu.library_fft import emit_fft
 from weft.devices.cpu.library_linalg import LINALG, emit_linalg
 from weft.devices.cpu.library_lu import emit_lu
@@ -22,4 +23,4 @@ _EMITTERS = {**dict.fromkeys(SCANS, emit_scan), "sort": emit_sort, "argsort": em
 
 def emit_library(step: Library, name: str, target: Target) -> KernelCode:
     """LLVM functions for a library step, with the context of a kernel's; see `KernelCode`."""
-    return _EMITTERS[step.op](step, name, target)
+    return _EMITTERS.get(step.op, emit_custom)(step, name, target)

@@ -16,7 +16,7 @@ from weft.devices.cpu.emit import Emitter, Val
 from weft.devices.cpu.lower_complex import COMPLEX, Cx
 from weft.devices.cpu.math import MATH
 
-__all__ = ["TABLE", "Scalar", "apply", "convert", "load_value", "reg", "store_value"]
+__all__ = ["CUSTOM", "TABLE", "Scalar", "apply", "convert", "load_value", "reg", "store_value"]
 
 Scalar: TypeAlias = Val | Cx
 Lowering: TypeAlias = Callable[..., Any]
@@ -263,6 +263,7 @@ REAL: dict[str, Lowering] = {
 }
 
 _OWN_SHAPE = frozenset({"convert", "bitcast", "complex"})
+CUSTOM: set[str] = set()     # lines of `REAL` that were added from outside
 TABLE: frozenset[str] = frozenset({*REAL, *COMPLEX, *_OWN_SHAPE} - {"integer_pow"})
 _EXACT = frozenset({"select", "neg", "abs", "maximum", "minimum", "fmax", "fmin", "conj", "sign",
                     "copysign", "frexp_exponent", "optimization_barrier", "stop_gradient"})

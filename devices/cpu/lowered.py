@@ -9,20 +9,20 @@ import numpy as np
 
 from weft.compiler.ir import Graph
 from weft.compiler.kernel.columns import split_columns
-from weft.compiler.kernel.ir import Check, Failure, Program
+from weft.compiler.kernel.ir import Check, Failure, Library, Program, Step
 from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE, UPDATES
 from weft.compiler.kernel.split import split_reductions
 from weft.compiler.kernel.spread import spread_updates
-from weft.compiler.ops.registry import names_of_kind
+from weft.compiler.ops.registry import OPS, names_of_kind
 from weft.compiler.target import Target
 from weft.compiler.types import Dim
 from weft.devices.cpu.assembler import assemble_all, assembly_text
 from weft.devices.cpu.compiled import CpuCompiled, Facts, Status
 from weft.devices.cpu.linker import linkable
-from weft.devices.cpu.lower import TABLE
+from weft.devices.cpu.lower import CUSTOM, TABLE
 from weft.devices.cpu.module import Module, build_module
 from weft.devices.cpu.native import ensure
 from weft.devices.protocol import Cache, DeviceError, KernelInfo
@@ -37,7 +37,12 @@ def supported() -> frozenset[str]:
     """All ops but those that no schedule or table line covers."""
     loops = names_of_kind("reduction", "contraction", "scan", "sort", "structure",
                           "control", "factorization", "transform")
-    return TABLE.union(POINTWISE, UPDATES, loops, ("searchsorted",)) - _COMPOSED
+    return TABLE.union(CUSTOM, _custom(), POINTWISE, UPDATES, loops, ("searchsorted",)) - _COMPOSED
+
+
+def _custom() -> list[str]:
+    """Ops from outside that are called."""
+    return [name for name, op in dict.items(OPS) if op.kind == "custom"]
 
 
 def lower(graph: Graph, target: Target, donated: Sequence[int] = ()) -> CpuLowered:
@@ -107,7 +112,7 @@ def _status(check: Check | Failure | None) -> Status:
     if check is None:
         return Status("interrupt", 0, 0, None)
     if isinstance(check, Failure):
-        return Status("linalg", 0, 0, check.origin, check.text)
+        return Status(check.kind, 0, 0, check.origin, check.text)
     return Status(check.kind, check.axis, check.size, check.origin)
 
 
@@ -119,10 +124,21 @@ def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[Kern
         yield KernelInfo(step.name, step.ops, step.origins,
                          0 if nested else int(step.flops) * each,
                          0 if nested else int(step.nbytes) * each, merged=(),
-                         stopped="; ".join(step.notes), inside=inside, turns=turns)
+                         stopped="; ".join(step.notes), inside=inside, turns=turns,
+                         fallback=_fallback(step))
         if isinstance(step.kernel, (Branch, Loop)):
             for label, inner in step.kernel.nested:
                 yield from _describe(inner, f"{step.name}, {label}", _turns(step.kernel, turns))
+
+
+def _fallback(step: Step) -> str:
+    """Why a step does not run natively."""
+    if not isinstance(step.kernel, Library) or OPS[step.kernel.op].kind != "custom":
+        return ""
+    from weft.devices.cpu.custom import has_function  # for ops from outside only
+
+    return "" if has_function(step.kernel.op) else \
+        f"{step.kernel.op} has no kernel for the CPU: its NumPy reference is called through Python"
 
 
 def _turns(kernel: Branch | Loop, outer: Dim | None) -> Dim | None:

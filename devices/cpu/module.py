@@ -29,8 +29,8 @@ class Module:
     of its symbols. The pointers to constants are read from the variable `constants`, in the order
     of `constants` here. A status other than 0 names a failed check; its index stands in the
     variable `bad_index`; None stands for a signal. `parts` are modules that together define the
-    same, for several threads.
-    `externals` are names that are looked up when the code is loaded: see `numpy_loops`.
+    same, for several threads. `externals` are names that are looked up when the code is loaded:
+    see `numpy_loops` and `custom`.
     """
 
     text: str
@@ -104,10 +104,10 @@ def _text(target: Target, codes: Sequence[KernelCode], declares: Iterable[str] =
 
 
 def _externals(codes: Sequence[KernelCode]) -> Iterator[str]:
-    """The names, among those that code declares, of NumPy's loops."""
+    """The names, among those that code declares, of NumPy's loops and of custom ops."""
     for line in sorted({d for c in codes for d in c.declares}):
         name = line.partition("@")[2].partition("(")[0].partition(" ")[0]
-        if name.startswith("weft_loop_"):
+        if name.startswith(("weft_loop_", "weft_custom_")):
             yield name
 
 
