@@ -22,7 +22,7 @@ class Cluster:
     `axes` span the roots' elements. Once a reduction has joined, `rows` are the axes that its
     result keeps and `inner` maps each reduction to the axes it runs over. `depth` counts how many
     members follow one another from each member to a root. An `update` writes into the array that
-    its first operand is, at `place`; axes, and the index of the root, are then those of the updates.
+    its first operand is, at `place`; axes, and the root's index, are then those of the updates.
     """
 
     axes: tuple[Axis, ...]
