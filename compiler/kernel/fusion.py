@@ -42,7 +42,7 @@ __all__ = ["cluster_graph"]
 
 HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
 MAX_DEPTH = 100       # operations one behind another: recursion follows them
-MAX_BUFFERS = 32      # arrays read by one kernel, where it is made of independent ones
+MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice", "window"})
 _LIBRARY = frozenset({"sort", "scan", "factorization", "transform", "control", "custom"})
@@ -127,9 +127,29 @@ class _Fusion:
                 and self.joins_all(node, needed_by):
             return
         else:
+            keeper = self.keeper(node, needed_by)
             for k in needed_by:
-                k.notes.append(f"%{node.name} is read from memory: {len(needed_by)} kernels use it")
+                if k is not keeper:
+                    k.notes.append(
+                        f"%{node.name} is read from memory: {len(needed_by)} kernels use it")
+            if keeper is not None:
+                return
         self.new_cluster(node)
+
+    def keeper(self, node: Node, clusters: list[Cluster]) -> Cluster | None:
+        """One of the clusters, which now computes the node and stores it for the others.
+
+        That is a kernel less, and a trip through memory: what a forward computation leaves for the
+        gradient is stored by the kernel that uses it first.
+        """
+        for k in clusters:
+            first = not any(self.depends_on(outer_inputs(k), other)
+                            for other in clusters if other is not k)
+            if first and self.can_join(node, k) is None and self.can_store(node, k) is None:
+                self.join(node, k)
+                k.roots[node] = k.demand[node][0]
+                return k
+        return None
 
     def joins_all(self, node: Node, clusters: list[Cluster]) -> bool:
         """Compute the node in each of the clusters, if all of them may."""
@@ -269,6 +289,8 @@ class _Fusion:
             return "it is stored and needed at several indices"
         axes = plain_axes(at, node.shape)
         rows = set(k.axes if k.rows is None else k.rows)
+        if node.kind == "reduction" and k.rows is None:
+            rows = set(axes or ())                      # which it makes the kernel's rows
         spaces = [rows] if node.kind == "reduction" else [rows, set(k.axes)]
         if axes is None or set(axes) not in spaces:
             return "it is stored, and does not span the kernel's space"
