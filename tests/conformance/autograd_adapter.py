@@ -22,6 +22,7 @@ import numpy.random
 import weft
 import weft.numpy as wnp
 from weft.frontend.pytree import flatten, unflatten
+from weft.frontend.table import FUNCTIONS
 from weft.frontend.tracer import Tracer
 
 __all__ = ["install"]
@@ -218,6 +219,13 @@ def _internal(name: str) -> Function:
 
 # ---- modules
 
+def _traceable(part: ModuleType, name: str) -> Any:
+    """A function of np.linalg or np.fft that takes lists of traced numbers, too."""
+    value = getattr(part, name)
+    traced = FUNCTIONS.get(value) if callable(value) else None
+    return value if traced is None else wnp._wrapped(value, traced)
+
+
 def _module(name: str, **values: Any) -> ModuleType:
     made = ModuleType(name)
     made.__path__ = []                       # type: ignore[attr-defined]
@@ -254,11 +262,12 @@ def install(folder: Path) -> None:
     _module("autograd.extend", **names)
     _module("autograd.core", make_vjp=make_vjp, make_jvp=make_jvp, vspace=VSpace, VSpace=VSpace,
             primitive_vjps={}, **names)
-    numpy_ = _module("autograd.numpy", make_diagonal=_make_diagonal)
+    numpy_ = _module("autograd.numpy", make_diagonal=_make_diagonal, __version__=np.__version__)
     numpy_.__getattr__ = lambda name: getattr(wnp, name)     # type: ignore[method-assign]
-    for part in ("random", "linalg", "fft"):
-        sys.modules[f"autograd.numpy.{part}"] = getattr(np, part)
-        setattr(numpy_, part, getattr(np, part))
+    sys.modules["autograd.numpy.random"] = numpy_.random = np.random   # type: ignore[attr-defined]
+    for part in ("linalg", "fft"):
+        _module(f"autograd.numpy.{part}").__getattr__ = functools.partial(  # type: ignore[method-assign]
+            _traceable, getattr(np, part))
     for name, operator in {"grad": _grad, "value_and_grad": _value_and_grad,
                            "grad_and_aux": _grad_and_aux, "elementwise_grad": _elementwise_grad,
                            "holomorphic_grad": _holomorphic_grad, "deriv": _deriv,

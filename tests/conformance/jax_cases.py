@@ -147,7 +147,7 @@ _add("any",
      ("trapezoid", lambda np, y: np.trapezoid(y, dx=0.1), V),
      ("ediff1d", lambda np, x: np.ediff1d(x) ** 2, V),
      ("meshgrid", lambda np, x, y: np.meshgrid(x, y)[0] * np.meshgrid(x, y)[1], V, (3,)),
-     ("vander", lambda np, x: np.vander(x, 3), V),
+     ("vander", lambda np, x: np.vander(x, 3).astype(x.dtype), V),
      ("polyval", lambda np, p, x: np.polyval(p, x), (4,), V),
      ("interp, points", lambda np, x: np.interp(x, np.arange(-3.0, 4.0), np.arange(7.0) ** 2), V))
 
@@ -174,7 +174,8 @@ _add("any",
      ("x[argsort]", lambda np, x: x[np.argsort(x)][:2] ** 3, V),
      ("top 2", lambda np, x: np.sort(x)[-2:] ** 2, V),
      ("x[argmax]", lambda np, x: x[np.argmax(x)] ** 2, V),
-     ("choose", lambda np, x, y: np.choose(np.array([0, 1, 1, 0, 1]), [x, y]) ** 2, V, V),
+     ("choose", lambda np, x, y: np.choose(np.array([0, 1, 1, 0, 1]), [x, y], mode="clip") ** 2,
+      V, V),
      ("cummax by accumulate", lambda np, x: np.maximum.accumulate(x), V))
 
 
