@@ -148,9 +148,10 @@ def rk4(state: tuple[Array, ...], constants: Array) -> tuple[Array, ...]:
 
 def lorenz_energy(x: Array, y: Array, z: Array, constants: Array) -> Array:
     """The mean square of an ensemble's last state, after `STEPS` steps."""
-    state = x, y, z
-    for _ in range(STEPS):
-        state = rk4(state, constants)
+    def one(state: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
+        return rk4(state, constants), None
+
+    state, _ = weft.scan(one, (x, y, z), None, length=STEPS)
     return sum((s * s).mean() for s in state)
 
 

@@ -28,7 +28,7 @@ class WeftTrainer(Trainer):
     def __init__(
         self, loss: Callable[..., Any], workload: Workload, inputs: Sequence[np.ndarray]
     ) -> None:
-        self.step = weft.jit(models.step(loss))
+        self.step = weft.jit(models.step(loss), donate=("p", "state"))
         super().__init__(workload, inputs)
 
     def reset(self) -> None:

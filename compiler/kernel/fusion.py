@@ -42,7 +42,7 @@ __all__ = ["cluster_graph"]
 
 HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
 MAX_DEPTH = 100       # operations one behind another: recursion follows them
-MAX_BUFFERS = 16      # arrays read by one kernel, where it is made of independent ones
+MAX_BUFFERS = 32      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
 _MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "slice", "window"})
 _LIBRARY = frozenset({"sort", "scan", "factorization", "transform", "control", "custom"})

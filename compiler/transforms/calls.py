@@ -166,7 +166,8 @@ def _recomputing(graph: Graph, policy: str, budget: int | None) -> tuple[list[No
                          [next(given) if r.dtype.is_inexact else None for r in graph.results],
                          trail)
     results = [instantiate(b, p, c) for p, c, a in zip(params, found, active) if a]
-    copies = {trail[n]: n for n in graph.nodes}
+    # Of a loop there are its results, one by one, as copies of what gets them.
+    copies = {trail[n]: n for n in graph.nodes if isinstance(trail[n], Node)}
     read = {copies[i] for n in live(b.nodes, results) if n not in copies
             for i in n.inputs if i in copies} | {copies[r] for r in results if r in copies}
     kept = kept_values(graph, read, policy, budget)

@@ -16,6 +16,9 @@ PROGRAMS = {
     "docs/tour.py": "softmax and deviation agree with NumPy",
     "examples/transformer_block.py": "largest difference from NumPy",
     "examples/black_scholes.py": "largest difference from NumPy",
+    "examples/train_mlp.py": "new pictures",
+    "examples/train_gpt.py": "nats a letter",
+    "examples/inverse_problem.py": "what was found",
     "examples/demo.py --small --plain": "Black-Scholes",
 }
 

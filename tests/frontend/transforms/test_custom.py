@@ -128,6 +128,21 @@ def test_checkpoint_keeps_values_and_derivatives(wrap: Any) -> None:
     np.testing.assert_allclose(weft.hessian(f)(X), np.diag(curve), rtol=1e-13, atol=1e-15)
 
 
+def test_checkpoint_of_a_loop() -> None:
+    """What a loop keeps for its derivative is computed again with it."""
+    def turns(x: Any) -> Any:
+        return weft.fori_loop(0, 5, lambda _, u: np.sin(u) * 1.1, x)
+
+    plain = weft.grad(lambda x: turns(x).sum())(X)
+    kept = weft.grad(lambda x: weft.checkpoint(turns)(x).sum())(X)
+    np.testing.assert_allclose(kept, plain, rtol=1e-14)
+    block = weft.checkpoint(turns)
+    blocks = lambda x: weft.scan(lambda u, _: (block(u), None), x, None, length=3)[0]  # noqa: E731
+    whole = lambda x: turns(turns(turns(x)))                            # noqa: E731
+    np.testing.assert_allclose(weft.grad(lambda x: blocks(x).sum())(X),
+                               weft.grad(lambda x: whole(x).sum())(X), rtol=1e-14)
+
+
 def test_checkpoint_computes_again() -> None:
     """The backward pass begins at the arguments, kept apart from the forward pass."""
     block = weft.checkpoint(lambda x: np.sin(np.sin(x)))
