@@ -19,6 +19,7 @@ PROGRAMS = {
     "examples/train_mlp.py": "new pictures",
     "examples/train_gpt.py": "nats a letter",
     "examples/inverse_problem.py": "what was found",
+    "examples/custom_op.py": "slope",
     "examples/demo.py --small --plain": "Black-Scholes",
 }
 
