@@ -45,6 +45,7 @@ from weft.frontend.random.gammas import (
 from weft.frontend.random.keys import fold_in, key, split
 from weft.frontend.random.reuse import check_keys
 from weft.frontend.random.shuffles import choice, permutation
+from weft.frontend.random.truncated import truncated_normal
 from weft.frontend.random.vectors import multivariate_normal, orthogonal
 
 __all__ = ["ball", "bernoulli", "beta", "binomial", "bits", "categorical", "cauchy", "check_keys",
@@ -52,5 +53,5 @@ __all__ = ["ball", "bernoulli", "beta", "binomial", "bits", "categorical", "cauc
            "fold_in", "gamma", "generalized_normal", "geometric", "gumbel", "integers", "key",
            "laplace", "loggamma", "logistic", "lognormal", "maxwell", "multinomial",
            "multivariate_normal", "normal", "orthogonal", "pareto", "permutation", "poisson",
-           "rademacher", "randint", "rayleigh", "split", "t", "triangular", "uniform", "wald",
-           "weibull_min"]
+           "rademacher", "randint", "rayleigh", "split", "t", "triangular", "truncated_normal",
+           "uniform", "wald", "weibull_min"]

@@ -102,6 +102,31 @@ def _special(name: str) -> Callable[..., Any]:
     return reference
 
 
+def _erf_inv_one(x: float) -> float:
+    """By Winitzki's approximation and Halley's method, in double precision."""
+    import math
+    size = abs(x)
+    if not size < 1:
+        return math.copysign(math.inf, x) if size == 1 else math.nan
+    y = size * 0.886226925452758
+    if size > 1e-4:
+        half = math.log1p(-size * size) / 2
+        base = 4.33074675019 + half                     # 2 / (pi * 0.147)
+        y = math.sqrt(math.sqrt(base * base - half / 0.0735) - base)
+    for _ in range(3):
+        rest = math.erf(y) - size if size < 0.5 else (1 - size) - math.erfc(y)
+        step = rest * 0.886226925452758 * math.exp(y * y)
+        y -= step / (1 + y * step)
+    return math.copysign(y, x)
+
+
+def _erf_inv(xp: Any, x: Any) -> Any:
+    x = np.asarray(x)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.frompyfunc(_erf_inv_one, 1, 1)(x.astype(np.float64)),
+                          np.float64).astype(x.dtype)
+
+
 def _logistic(xp: Any, x: Any) -> Any:
     # exp(-|x|) cannot overflow; for negative x the quotient is scaled by it
     wide = x.astype(np.float64)
@@ -152,6 +177,8 @@ for _name, _letters, _ref, _cost, _doc, _partials in (
      ("1.1283791670955126 * exp(-(x * x))",)),
     ("erfc", "f", _special("erfc"), 35, "1 - erf(x), exact for large x",
      ("-(1.1283791670955126 * exp(-(x * x)))",)),
+    ("erf_inv", "f", _erf_inv, 60, "the y with erf(y) = x; infinite at -1 and 1",
+     ("0.8862269254527580 * exp(out * out)",)),
     ("logistic", "f", _logistic, 15, "1 / (1 + exp(-x))", ("out * (1 - out)",)),
     ("spacing", "f", None, 4, "distance to the next larger magnitude", ("0",)),
     ("not", "bi", "invert", 1, "bitwise complement; logical for bool", None),

@@ -38,7 +38,8 @@ RULES: dict[str, Rule] = {
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh",
     "tanh": "tanh", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
     "spacing": "spacing", "invert": "not", "signbit": "signbit",
-    "bitwise_count": "popcnt", "erf": "erf", "erfc": "erfc", "expit": "logistic",
+    "bitwise_count": "popcnt", "erf": "erf", "erfc": "erfc", "erfinv": "erf_inv",
+    "expit": "logistic",
 }
 
 

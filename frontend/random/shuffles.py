@@ -37,8 +37,8 @@ def permutation(key: Any, x: Any, axis: Any = 0, independent: bool = False) -> A
         axis: the axis along which to reorder.
         independent: give each line along the axis an order of its own.
 
-    The order is that of random words, of 44 bits at the least. Raises `AxisError` where there is no such axis,
-    `DTypeError` for an `x` of shape () that is no Python int.
+    The order is that of random words, of 44 bits at the least. Raises `AxisError` where there is
+    no such axis, `DTypeError` for an `x` of shape () that is no Python int.
 
     >>> import numpy as np, weft
     >>> sorted(weft.random.permutation(weft.random.key(0), 4).tolist())

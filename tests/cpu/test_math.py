@@ -43,6 +43,7 @@ UNARY: dict[str, tuple[Callable[[mpf], mpf], tuple[float, float], tuple[float, f
     "atanh": (mp.atanh, (-1, 1), (-1, 1)),
     "erf": (mp.erf, (-4, 4), (-6, 6)),
     "erfc": (mp.erfc, (-4, 10.1), (-6, 27)),
+    "erf_inv": (mp.erfinv, (-1, 1), (-1, 1)),
     "cbrt": (lambda x: mp.sign(x) * mp.cbrt(abs(x)), (-8, 8), (-8, 8)),
 }
 BINARY: dict[str, Callable[[mpf, mpf], mpf]] = {
@@ -50,6 +51,7 @@ BINARY: dict[str, Callable[[mpf, mpf], mpf]] = {
     "logaddexp": lambda x, y: mp.log(mp.exp(x) + mp.exp(y)),
     "logaddexp2": lambda x, y: mp.log(mpf(2) ** x + mpf(2) ** y) / mp.log(2)}
 REFERENCE = {"logistic": special.expit, "erf": special.erf, "erfc": special.erfc,
+             "erf_inv": special.erfinv,
              **{f"a{n}": getattr(np, f"arc{n}")
                 for n in ("sin", "cos", "tan", "tan2", "sinh", "cosh", "tanh")},
              "pow": np.power}

@@ -48,7 +48,7 @@ MATH: dict[str, MathFunction] = {
     **_in("inverse_trig", "asin", "acos", "atan", "atan2"),
     **_in("hyperbolic", "sinh", "cosh", "tanh"),
     **_in("inverse_hyperbolic", "asinh", "acosh", "atanh"),
-    **_in("error", "erf", "erfc"),
+    **_in("error", "erf", "erfc"), **_in("inverse_error", "erf_inv"),
     **_in("power", "cbrt", "hypot"), **_by_kind("power", "pow", "integer_pow"),
     **_by_kind("remainder", "fmod", "fmod"),
     **_by_kind("remainder", "remainder", "remainder"),

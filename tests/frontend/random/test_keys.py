@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 import weft
 from weft.frontend.random.reuse import KeyReuseError
@@ -275,6 +275,29 @@ def test_gamma_numbers_move_with_their_parameter_along_the_quantile() -> None:
     both = weft.grad(lambda a: r.beta(key, a, 3.0) + r.chisquare(key, a) + r.dirichlet(
         key, np.stack([a, a * a])).sum())(2.0)
     assert np.isfinite(both)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 0.5), (0.3, 2.0), (-3.0, -1.0), (4.2, 4.9),
+                                           (-np.inf, -5.0), (1.0, np.inf), (50.0, np.inf)])
+def test_truncated_normal_numbers_move_with_their_bounds(low: float, high: float) -> None:
+    key, sign = r.key(6), -1.0 if high <= 0 else 1.0
+    x = r.truncated_normal(key, low, high)
+    by_low, by_high = weft.grad(lambda b: r.truncated_normal(key, b[0], b[1]))((low, high))
+    if abs(low) == 50:
+        assert by_low == pytest.approx(50 / x, rel=1e-3) and by_high == 0
+        return
+    a, b = sorted((sign * low, sign * high))        # both in the upper tail, where sf is exact
+    share = (stats.norm.sf(sign * x) - stats.norm.sf(b)) / (stats.norm.sf(a) - stats.norm.sf(b))
+
+    def moved(a: float, b: float) -> float:
+        """The number above which the same share of numbers between the bounds lies."""
+        beyond = stats.norm.sf(b)
+        return sign * stats.norm.isf(beyond + share * (stats.norm.sf(a) - beyond))
+    h = 1e-5
+    want = {sign * a: sign * (moved(a + h, b) - moved(a - h, b)) / (2 * h) if np.isfinite(a) else 0,
+            sign * b: sign * (moved(a, b + h) - moved(a, b - h)) / (2 * h) if np.isfinite(b) else 0}
+    assert by_low == pytest.approx(want[low], rel=1e-5, abs=1e-8)
+    assert by_high == pytest.approx(want[high], rel=1e-5, abs=1e-8)
 
 
 def test_counts_are_constant_to_whoever_differentiates() -> None:

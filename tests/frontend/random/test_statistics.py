@@ -40,6 +40,11 @@ CONTINUOUS: list[tuple[str, dict[str, Any], Any]] = [
     ("triangular", {"left": -1.0, "mode": 0.5, "right": 2.0},
      stats.triang(0.5, loc=-1, scale=3)),
     ("wald", {"mean": 2.0}, stats.invgauss(2.0)),
+    ("truncated_normal", {"lower": -1.0, "upper": 2.0}, stats.truncnorm(-1, 2)),
+    ("truncated_normal", {"lower": -np.inf, "upper": -0.5}, stats.truncnorm(-np.inf, -0.5)),
+    ("truncated_normal", {"lower": 3.9, "upper": np.inf}, stats.truncnorm(3.9, np.inf)),
+    ("truncated_normal", {"lower": 4.1, "upper": 4.3}, stats.truncnorm(4.1, 4.3)),
+    ("truncated_normal", {"lower": -np.inf, "upper": -9.0}, stats.truncnorm(-np.inf, -9)),
     ("gamma", {"a": 3.5}, stats.gamma(3.5)),
     ("gamma", {"a": 0.3}, stats.gamma(0.3)),
     ("gamma", {"a": 1e5}, stats.gamma(1e5)),
@@ -125,12 +130,15 @@ def test_short_floats_are_rounded_draws(case: Any, dtype: Any) -> None:
     short = getattr(r, name)(key_of(name), shape=1000, dtype=kind, **arguments)
     wide = getattr(r, name)(key_of(name), shape=1000, dtype=np.float32, **arguments)
     assert short.dtype == kind
-    if name != "uniform":
+    if "lower" in arguments:            # bounds are rounded first
+        low, high = (np.asarray(arguments[b]).astype(kind) for b in ("lower", "upper"))
+        assert (short >= low).all() and (short <= high).all()
+    elif name == "uniform":
+        assert (short.astype(np.float64) < arguments.get("maxval", 1)).all()
+        assert np.abs(short.astype(np.float64) - wide).max() < 0.07
+    else:
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(short, wide.astype(kind))
-        return
-    assert (short.astype(np.float64) < arguments.get("maxval", 1)).all()
-    assert np.abs(short.astype(np.float64) - wide).max() < 0.07
 
 
 def test_tails_of_normal_numbers_are_as_heavy_as_they_should_be() -> None:
