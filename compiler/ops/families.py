@@ -12,12 +12,13 @@ __all__ = ["FAMILIES"]
 FAMILIES: Mapping[str, Mapping[str, str]] = {
     "elementwise": {
         "elementwise": """
-            neg floor ceil trunc rint sqrt cbrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin
-            acos atan sinh cosh tanh asinh acosh atanh erf erfc erf_inv logistic spacing not abs sign
-            conj real imag is_nan is_inf is_finite signbit popcnt frexp_mantissa frexp_exponent add sub
-            mul div floor_divide remainder fmod pow atan2 maximum minimum fmax fmin hypot logaddexp
-            logaddexp2 copysign nextafter and or xor shift_left shift_right gcd lcm eq ne lt le gt
-            ge complex ldexp select convert bitcast stop_gradient optimization_barrier""",
+            neg floor ceil trunc rint sqrt cbrt exp exp2 expm1 log log2 log10 log1p sin cos tan
+            asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erf_inv logistic spacing not
+            abs sign conj real imag is_nan is_inf is_finite signbit popcnt frexp_mantissa
+            frexp_exponent add sub mul div floor_divide remainder fmod pow atan2 maximum minimum
+            fmax fmin hypot logaddexp logaddexp2 copysign nextafter and or xor shift_left
+            shift_right gcd lcm eq ne lt le gt ge complex ldexp select convert bitcast
+            stop_gradient optimization_barrier""",
     },
     "views": {
         "view": "broadcast_in_dim reshape transpose reverse slice pad concatenate",
