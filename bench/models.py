@@ -133,6 +133,7 @@ def lorenz(state: tuple[Array, ...], constants: Array) -> tuple[Array, ...]:
     return sigma * (y - x), x * (rho - z) - y, x * y - beta * z
 
 
+@weft.checkpoint  # what is inside of a step is quicker computed again than kept
 def rk4(state: tuple[Array, ...], constants: Array) -> tuple[Array, ...]:
     """A step of the classic Runge-Kutta method."""
     def moved(slopes: tuple[Array, ...], by: float) -> tuple[Array, ...]:

@@ -34,7 +34,7 @@ class WeftTrainer(Trainer):
     def reset(self) -> None:
         self.p = {k: x.copy() for k, x in self.start.items()}
         m, v = ({k: np.zeros_like(x) for k, x in self.p.items()} for _ in range(2))
-        self.state = {"t": np.zeros((), np.float32), "m": m, "v": v}
+        self.state = {"t": np.float32(0), "m": m, "v": v}
 
     def __call__(self, *data: Any) -> Any:
         self.p, self.state, loss = self.step(self.p, self.state, *data)

@@ -69,6 +69,20 @@ def whole_statistics(b: Make):
     return b.reduce_sum(x, axes=(0, 1)), b.reduce_max(x, axes=(0, 1))
 
 
+def layer_kept_for_its_slope(b: Make):
+    """The product before ReLU is needed beside ReLU's result, which the next product reads."""
+    h = b.dense(b.x("x", 4, 8), b.x("w1", 8, 7), b.x("b1", 7))
+    y = b.matmul(b.maximum(h, b.num(h, 0)), b.x("w2", 7, 7))
+    return b.mul(y, h)
+
+
+def shared_by_dependent_kernels(b: Make):
+    """exp(x) is needed for its sums, and by a kernel that needs these in another order."""
+    e = b.exp(b.x("x", 6, 6))
+    s = b.reduce_sum(e, axes=(1,))
+    return b.mul(e, b.broadcast(s, (6, 6), (1,)))
+
+
 def moved(b: Make):
     """Views cost no kernel of their own."""
     x = b.x("x", 4, 6)
@@ -89,7 +103,8 @@ CASES = {
     **{f.__name__: (f, count) for f, count in (
         (mlp, 3), (pairwise, 1), (mean_and_variance, 1), (shared_mean_and_variance, 1),
         (cosine, 1), (several_elementwise, 1), (normalised_with_its_sum, 1), (block, 3),
-        (attention, 3), (whole_statistics, 1), (moved, 1))},
+        (attention, 3), (whole_statistics, 1), (moved, 1),
+        (layer_kept_for_its_slope, 2), (shared_by_dependent_kernels, 2))},
 }
 
 
