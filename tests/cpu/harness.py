@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import llvmlite.binding as llvm
 import numpy as np
+import pytest
 
 from weft.compiler.target import Target
 from weft.devices.cpu.emit import BITS, Emitter, Val
 
-__all__ = ["AARCH64", "TARGETS", "Compiled", "assembly", "compile_loop", "module_text"]
+__all__ = ["AARCH64", "EVERY", "RUNS", "TARGETS", "Compiled", "assembly", "compile_loop", "module_text"]
 
 TARGETS = {
     "avx512": Target(cpu="x86-64-v4", vector_bytes=64, has_fma=True, masked=True),
@@ -19,6 +20,20 @@ TARGETS = {
     "sse2": Target(cpu="x86-64", vector_bytes=16, has_fma=False),
     "scalar": Target(cpu="x86-64-v3", vector_bytes=1, has_fma=True),
 }
+_NEEDS = {"avx512": ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd"),
+          "avx2": ("avx2", "fma"), "sse2": ("sse2",), "scalar": ("avx2", "fma")}
+
+
+def _missing(name: str) -> list[str]:
+    features = llvm.get_host_cpu_features()
+    return [f for f in _NEEDS[name] if not features.get(f)]
+
+
+RUNS = [name for name in TARGETS if not _missing(name)]
+"""The targets whose code this processor can run."""
+EVERY = [pytest.param(name, marks=[] if name in RUNS else pytest.mark.skip(
+    reason=f"this processor lacks {', '.join(_missing(name))}")) for name in TARGETS]
+"""All of them, as parameters of tests; those that cannot run are skipped."""
 AARCH64 = Target(triple="aarch64-unknown-linux-gnu", cpu="generic", vector_bytes=16, has_fma=True)
 _NUMPY = {"bool": "bool", "f16": "float16", "f32": "float32", "f64": "float64",
           **{f"{k}{n}": f"{'u' * (k == 'u')}int{n}" for k in "iu" for n in (8, 16, 32, 64)}}
