@@ -118,8 +118,8 @@ def test_show_a_graph(run, graph):
     (("ops", "tanhh"), "weft: there is no op named 'tanhh'\n  repair:   did you mean tanh, atanh, "
      "tan?\n"),
     (("opt", "{graph}", "--passes", "nothing"),
-     "weft: there is no pass named 'nothing'\n  expected: one of eliminate-dead, fold-constants, "
-     "eliminate-common, canonicalize, decompose, move-shapes\n"),
+     "weft: there is no pass named 'nothing'\n  expected: one of inline-calls, eliminate-dead, "
+     "fold-constants, eliminate-common, simplify-control, canonicalize, decompose, move-shapes\n"),
 ])
 def test_errors(run, file, graph, argv, message):
     status, out, err = run(*(a.format(file=file, graph=graph) for a in argv))

@@ -141,9 +141,20 @@ def _point(label: str, op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]
     yield label, (graph, list(arrays))
 
 
+def _singular(a: Array) -> bool:
+    """Whether it holds square matrices of which one has no inverse, up to rounding."""
+    square = a.ndim >= 2 and a.shape[-1] == a.shape[-2] and a.size > 0
+    return square and bool((np.linalg.cond(a) > 1e12).any())
+
+
 def differentiable(point: Point) -> bool:
-    """Whether some operand and some result are real or complex, and wide enough to difference."""
-    graph, _ = point
+    """Whether some operand and some result are real or complex, and wide enough to difference.
+
+    Systems with singular matrices have no derivative, whatever LAPACK makes of them.
+    """
+    graph, arrays = point
+    if any(n.opname == "solve" for n in graph.nodes) and _singular(arrays[0]):
+        return False
     if any(n.attrs.get("mode") == "raw" for n in graph.nodes):      # reflectors are intermediate
         return False
     wide = {"f64", "c128"}
