@@ -12,7 +12,8 @@ import pytest
 from weft.compiler.target import Target
 from weft.devices.cpu.emit import BITS, Emitter, Val
 
-__all__ = ["AARCH64", "EVERY", "RUNS", "TARGETS", "Compiled", "assembly", "compile_loop", "module_text"]
+__all__ = ["AARCH64", "EVERY", "RUNS", "TARGETS", "Compiled", "assembly", "compile_loop",
+           "module_text"]
 
 TARGETS = {
     "avx512": Target(cpu="x86-64-v4", vector_bytes=64, has_fma=True, masked=True),
