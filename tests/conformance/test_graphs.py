@@ -30,8 +30,17 @@ def holds(device: Device, graph: Graph, seed: int, size: int, integral: bool) ->
     assert_same(device.run(graph, arrays), want, str(graph))
 
 
-WHOLE = (graphs(integral=True, dtypes=EXACT, symbolic=True, max_nodes=14), st.integers(0, 9),
-         st.integers(0, 70))
+def is_ordered(graph: Graph) -> bool:
+    """Without the larger or smaller of two floats, which may be zeros of both signs: NumPy returns
+    the first of them on some processors and the second on others."""
+    return not any(n.opname in ("maximum", "minimum", "fmax", "fmin") and n.dtype.is_inexact
+                   for n in graph.nodes)
+
+
+WHOLE = (graphs(integral=True, dtypes=EXACT, symbolic=True, max_nodes=14).filter(is_ordered),
+         st.integers(0, 9), st.integers(0, 70))
+
+
 def is_defined(graph: Graph) -> bool:
     """Without complex numbers, since NumPy's products round otherwise in arrays that fill its
     vectors, and without the larger or smaller of two zeros, of which it may return either."""
