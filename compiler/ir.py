@@ -17,7 +17,8 @@ from weft.compiler.errors import Origin
 from weft.compiler.ops.registry import Op
 from weft.compiler.types import DType, Shape, Size, TensorType, TupleType, Type
 
-__all__ = ["Graph", "Node", "attrs_key", "is_scalar_constant", "map_graphs", "nested_graphs"]
+__all__ = ["Graph", "Node", "attrs_key", "is_scalar_constant", "live", "map_graphs",
+           "nested_graphs"]
 
 
 class Node:
@@ -173,6 +174,18 @@ def map_graphs(attrs: Mapping[str, Any], change: Callable[[Graph], Graph]) -> Ma
 
 def _is(a: object, b: object) -> bool:
     return a is b
+
+
+def live(nodes: Iterable[Node], results: Iterable[Node]) -> list[Node]:
+    """The nodes that the results depend on, in the same order."""
+    needed = set(results)
+    kept = []
+    for node in reversed(tuple(nodes)):
+        if node in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    kept.reverse()
+    return kept
 
 
 def attrs_key(attrs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from weft.compiler.build import Builder
-from weft.compiler.ir import Graph, Node
+from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import TensorType
@@ -136,16 +136,11 @@ def _argument(trace: Trace, inner: Builder, spec: Spec) -> Tracer:
 def _closed(inner: Builder, results: Sequence[Node]) -> tuple[Graph, tuple[Node, ...]]:
     """The graph of what the results need, and the nodes outside of it that it needs."""
     own = {*inner.params, *inner.nodes}
-    needed = set(results)
-    alive: list[Node] = []
-    for node in reversed(inner.nodes):
-        if node in needed:
-            needed.update(node.inputs)
-            alive.append(node)
-    outside = [n for n in dict.fromkeys((*(i for n in alive[::-1] for i in n.inputs), *results))
+    alive = live(inner.nodes, results)
+    outside = [n for n in dict.fromkeys((*(i for n in alive for i in n.inputs), *results))
                if n not in own]
     if not outside:
-        return Graph(inner.name, inner.params, alive[::-1], results), ()
+        return Graph(inner.name, inner.params, alive, results), ()
     b = Builder(inner.name)
     now = {p: b.param(p.name, p.type) for p in inner.params}
     captured = []
@@ -155,6 +150,6 @@ def _closed(inner: Builder, results: Sequence[Node]) -> tuple[Graph, tuple[Node,
         else:
             captured.append(node)
             now[node] = b.param(node.name, node.type)
-    for node in reversed(alive):
+    for node in alive:
         now[node] = copy_node(b, node, [now[i] for i in node.inputs])
     return b.graph([now[r] for r in results]), tuple(captured)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import weft.frontend.numpy  # noqa: F401 - fills the tables that tracers read
-from weft.compiler.ir import Graph, Node
+from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import TensorType
 from weft.frontend.recording import LOCAL, Trace
@@ -115,15 +115,5 @@ def _results(trace: Trace, outs: list[object]) -> tuple[list[ResultSpec], list[N
 def _finish(trace: Trace, results: list[ResultSpec], nodes: list[Node]) -> Traced:
     """The graph without nodes that no result needs; private captures become constants."""
     builder, captures = trace.builder, trace.settle_captures()
-    graph = Graph(builder.name, builder.params, _alive(builder.nodes, nodes), nodes)
+    graph = Graph(builder.name, builder.params, live(builder.nodes, nodes), nodes)
     return Traced(graph, tuple(results), captures, dict(sorted(trace.specialized.items())))
-
-
-def _alive(nodes: list[Node], results: list[Node]) -> list[Node]:
-    needed = set(results)
-    out = []
-    for node in reversed(nodes):
-        if node in needed:
-            needed.update(node.inputs)
-            out.append(node)
-    return out[::-1]

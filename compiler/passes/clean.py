@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from weft.compiler.ir import Graph, Node, attrs_key
+from weft.compiler.ir import Graph, Node, attrs_key, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.rewrite.arith import COMMUTATIVE
-from weft.compiler.rewrite.driver import live, map_nested, with_inputs
+from weft.compiler.rewrite.driver import map_nested, with_inputs
 from weft.compiler.target import Target
 
 __all__ = ["EliminateCommon", "EliminateDead"]

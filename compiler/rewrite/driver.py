@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from weft.compiler.build import Builder
-from weft.compiler.ir import Graph, Node, is_scalar_constant, map_graphs, nested_graphs
+from weft.compiler.ir import Graph, Node, is_scalar_constant, live, map_graphs, nested_graphs
 from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = ["Rewriter", "Rule", "RuleTable", "Transform", "rebuild", "rewrite", "rule"]
@@ -236,18 +236,6 @@ def with_inputs(node: Node, now: Mapping[Node, Node]) -> Node:
             inputs = tuple([now.get(i, i) for i in node.inputs])
             return Node(node.op, inputs, node.attrs, node.type, node.origin, node.name)
     return node
-
-
-def live(nodes: Iterable[Node], results: Iterable[Node]) -> list[Node]:
-    """The nodes that the results depend on, in the same order."""
-    needed = set(results)
-    kept = []
-    for node in reversed(tuple(nodes)):
-        if node in needed:
-            kept.append(node)
-            needed.update(node.inputs)
-    kept.reverse()
-    return kept
 
 
 def _give_names(nodes: list[Node], before: Graph) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
-from weft.compiler.ir import Graph, Node
+from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.call import LINEAR_CALL
-from weft.compiler.rewrite.driver import live, rebuild
+from weft.compiler.rewrite.driver import rebuild
 from weft.compiler.transforms.batch import all_batched, batch, batch_size
 from weft.compiler.transforms.inline import inline, zeros
 from weft.compiler.transforms.jvp import instantiate, push_forward

@@ -15,15 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weft.compiler.build import Builder
-from weft.compiler.ir import Graph, Node
+from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.inline import copy_node, inline
 from weft.compiler.transforms.jvp import instantiate, no_derivative, push_forward
 
 __all__ = ["LinearMap", "dependents", "linear_map", "pull_back", "sum_to_shape", "transposed",
-           "transposed_graph",
-           "vjp"]
+           "transposed_graph", "vjp"]
 
 Cotangent = Any        # a Node, None for zero, or a list of these for a node of several results
 
@@ -48,17 +47,14 @@ def vjp(graph: Graph, active: Sequence[bool]) -> Graph:
 
 
 def pull_back(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequence[bool],
-              cotangents: Sequence[Cotangent] | None = None,
+              cotangents: Sequence[Cotangent],
               trail: dict[Node, Node] | None = None) -> tuple[list[Node], list[Cotangent]]:
     """The graph's results, and the cotangents of its active parameters, built in `b`.
 
-    `cotangents` are those of the results, None for zeros; without them, ones are taken. `trail`
-    gets the copy in `b` of each node of the graph.
+    `cotangents` are those of the results, None for zeros. `trail` gets the copy in `b` of each node
+    of the graph.
     """
     results, dots, linear = _linearized(b, graph, inputs, active, trail)
-    if cotangents is None:
-        cotangents = [None if t is None else b.broadcast(b.scalar(1, r.dtype), r.shape, ())
-                      for r, t in zip(results, dots)]
     return results, linear.transposed(b, dots, cotangents)
 
 
@@ -122,13 +118,10 @@ class LinearMap:
     def pull(self, b: Builder, residuals: Sequence[Node], cotangents: Sequence[Cotangent]
              ) -> list[Cotangent]:
         """The cotangents of all inputs; None where inactive or zero."""
-        sources = [Node(None, (), {}, p.type, None, p.name)
-                   for p in self.graph.params[self.residuals:]]
-        start = len(b.nodes)
-        outs = inline(b, self.graph, [*residuals, *sources])
-        linear = _Linear(_taken(b, start, sources), [*sources])
         given = [c for c, n in zip(cotangents, self.nonzero) if n]
-        found = iter(linear.transposed(b, outs, given))
+        found = iter(transposed_graph(b, self.graph, dict(enumerate(residuals)),
+                                      range(self.residuals, len(self.graph.params)),
+                                      {k: c for k, c in enumerate(given) if c is not None}))
         return [next(found) if a else None for a in self.active]
 
 
@@ -153,7 +146,7 @@ def linear_map(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequenc
     """The graph's results in `b`, its derivative there, and the residuals that this needs."""
     results, dots, linear = _linearized(b, graph, inputs, active)
     outs = [d for d in dots if d is not None]
-    alive = _needed(linear.nodes, outs)
+    alive = live(linear.nodes, outs)
     own = {*alive, *(s for s in linear.sources if s is not None)}
     outside = [n for n in dict.fromkeys(i for n in alive for i in n.inputs) if n not in own]
     residuals = [n for n in outside if n.opname not in ("constant", "size")]
@@ -166,16 +159,6 @@ def linear_map(b: Builder, graph: Graph, inputs: Sequence[Node], active: Sequenc
     made = LinearMap(inner.graph([now[d] for d in outs]), len(residuals), tuple(active),
                      tuple(d is not None for d in dots))
     return results, made, residuals
-
-
-def _needed(nodes: Sequence[Node], results: Iterable[Node]) -> list[Node]:
-    needed = set(results)
-    out = []
-    for node in reversed(nodes):
-        if node in needed:
-            needed.update(node.inputs)
-            out.append(node)
-    return out[::-1]
 
 
 def dependents(nodes: Iterable[Node], sources: Iterable[Node]) -> set[Node]:
