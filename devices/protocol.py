@@ -1,8 +1,9 @@
 """What a device is: the protocol that every backend fulfils.
 
-A device says what its machine is (`target`) and which ops it lowers (`supported`), and turns an
-optimised graph into a program (`lower`), the program into something that runs (`compile`). Each
-stage is an object that can be looked into before the next one is asked for.
+A device says what its machine is (`target`), which ops it lowers (`supported`) and where its arrays
+live (`memory`), and turns an optimised graph into a program (`lower`), the program into something
+that runs (`compile`). Each stage is an object that can be looked into before the next one is asked
+for.
 """
 
 from __future__ import annotations
@@ -16,21 +17,51 @@ from weft.compiler.errors import Origin, WeftError
 from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
-from weft.compiler.types import Dim
+from weft.compiler.types import DTYPES, Dim
 
 if TYPE_CHECKING:
     from typing import Protocol
 else:
     Protocol = object   # making a protocol takes as long as importing a small module
 
-__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "KernelInfo", "Lowered",
-           "ProgramKeeper"]
+__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "DeviceLostError", "KernelInfo",
+           "Lowered", "Memory", "OutOfMemoryError", "ProgramKeeper", "out_of_memory"]
 
 Array = np.ndarray[Any, Any]
 
 
 class DeviceError(WeftError, RuntimeError):
     """A device that does not exist, cannot be used here, or does not offer what was asked."""
+
+
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device has not got the memory that a program or a transfer needs. It can be used on."""
+
+
+class DeviceLostError(DeviceError):
+    """A device that worked has stopped working; arrays that it held are gone."""
+
+
+def out_of_memory(device: str, asked: int, held: int, total: int | None = None,
+                  origin: Origin | None = None) -> OutOfMemoryError:
+    """The error for `asked` bytes that a device has not got, where `held` are in use by now.
+
+    >>> print(out_of_memory("gpu:0", 3 << 30, 5 << 29, 4 << 30))
+    device 'gpu:0' is out of memory: 3.00 GiB were asked for, 2.50 GiB of 4.00 GiB are in use
+      repair:   delete arrays that are not needed, donate arguments, or take smaller batches
+    """
+    of = f" of {_bytes_text(total)}" if total is not None else ""
+    return OutOfMemoryError(
+        f"device {device!r} is out of memory: {_bytes_text(asked)} were asked for, "
+        f"{_bytes_text(held)}{of} are in use", origin=origin, repair=(
+            "delete arrays that are not needed, donate arguments, or take smaller batches"))
+
+
+def _bytes_text(count: int) -> str:
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >> shift:
+            return f"{count / (1 << shift):.2f} {unit}"
+    return f"{count} bytes"
 
 
 class Cache(Protocol):
@@ -66,15 +97,44 @@ class KernelInfo:
     turns: Dim | None = 1
 
 
+class Memory(Protocol):
+    """Where a device's arrays live, and the way there and back.
+
+    Arrays are those of the device's own library (`numpy.ndarray`, `cupy.ndarray`, `jax.Array`).
+    Devices that compute on NumPy's share the one `HOST` of `weft.devices.host_memory`.
+    """
+
+    def owns(self, value: object, /) -> bool:
+        """Whether it is an array of the device's library that lies on this very device.
+
+        Asked of any object that is met as an argument, so it has to be quick, and imports nothing:
+        an array of a library that is not in `sys.modules` cannot exist.
+        """
+
+    def put(self, array: Array, /) -> Any:
+        """A copy of a NumPy array on the device, C-ordered, perhaps while it is still being copied.
+
+        The array itself may be changed as soon as this returns. Raises `OutOfMemoryError`.
+        """
+
+    def get(self, array: Any, /) -> Array:
+        """A copy of a device's array as a NumPy array. Waits until it is computed."""
+
+    def wait(self, arrays: Sequence[Any], /) -> None:
+        """Wait until these are computed; raise what went wrong in computing them."""
+
+
 class Compiled(Protocol):
     """A program ready to run. Safe to run from many threads at once."""
 
-    def run(self, arrays: Sequence[Array], /) -> list[Array]:
+    def run(self, arrays: Sequence[Any], /) -> list[Any]:
         """The results for these arguments, new arrays that share no memory with anything.
 
-        The arguments have exactly the element types and shapes of the graph's parameters (0-d
-        arrays for scalars) and are C-contiguous, aligned and of native byte order; they may be
-        read-only.
+        Arguments and results are arrays of the device's memory. The arguments have exactly the
+        element types and shapes of the graph's parameters (0-d arrays for scalars) and are
+        C-contiguous, aligned and of native byte order; they may be read-only. Results are
+        C-contiguous too. Where a device computes asynchronously they may be still being computed;
+        what goes wrong then is raised by `Memory.wait` and `Memory.get`.
         """
 
     def entry(self, spec: Any, /, cache: Cache | None = None) -> Any:
@@ -100,17 +160,48 @@ class Lowered(Protocol):
 
 
 class Device(Protocol):
-    """One backend."""
+    """One backend, on one piece of hardware.
+
+    A class that names this one as its base has the defaults below; others write all of it. Devices
+    are made by a function ``make(ordinal: int = 0)``, often the class itself, that raises an
+    `ImportError` where a library is missing and a `DeviceError` where the hardware is.
+    """
 
     @property
     def name(self) -> str:
-        """The name it is asked for by: ``"cpu"``."""
+        """The name it is asked for by, without the ordinal: ``"cpu"``."""
+
+    @property
+    def memory(self) -> Memory:
+        """Where its arrays live."""
+
+    @property
+    def ordinal(self) -> int:
+        """Which one of several alike it is, from 0: ``"gpu:1"`` has ordinal 1."""
+        return 0
+
+    def count(self) -> int:
+        """How many alike there are here."""
+        return 1
+
+    def describe(self) -> str:
+        """The hardware, for people: ``"NVIDIA H100 80GB HBM3"``."""
+        return ""
 
     def target(self) -> Target:
         """The machine that passes and code generation decide on."""
 
     def supported(self) -> frozenset[str]:
         """The names of the ops it lowers; others are decomposed before it sees the graph."""
+
+    def dtypes(self) -> frozenset[str]:
+        """The names of the element types it has; graphs with others are refused before it."""
+        return frozenset(DTYPES)
+
+    @property
+    def symbolic_sizes(self) -> bool:
+        """Whether it lowers graphs whose sizes are known only when they run."""
+        return True
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> Lowered:
         """The program for an optimised graph. `target` is `target()`, perhaps with options set.

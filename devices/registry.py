@@ -1,7 +1,8 @@
 """Devices by name, loaded on first use.
 
-Built-in devices are listed here as `module:factory`; installed packages add theirs through the
-entry-point group ``weft.devices``, which is read when a name is not known otherwise.
+``"gpu"`` and ``"gpu:0"`` are the first device of that name, ``"gpu:1"`` is the second. Built-in
+devices are listed here as `module:factory`; installed packages add theirs through the entry-point
+group ``weft.devices``, which is read when a name is not known otherwise.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections.abc import Callable, Iterable
 
 from weft.devices.protocol import Device, DeviceError
 
-__all__ = ["DEFAULT_DEVICE", "check_device", "device_names", "device_problem", "get_device",
-           "register_device"]
+__all__ = ["DEFAULT_DEVICE", "check_device", "device_id", "device_names", "device_problem",
+           "get_device", "loaded_devices", "register_device", "split_name"]
 
 DEFAULT_DEVICE = "cpu"
 GROUP = "weft.devices"
 
-Factory = Callable[[], Device]
+Factory = Callable[[int], Device]       # takes the ordinal
 _factories: dict[str, str | Factory] = {
     "cpu": "weft.devices.cpu.device:CpuDevice",
     "reference": "weft.devices.reference.device:ReferenceDevice",
 }
+_EXTRAS: dict[str, str] = {}            # the extra of weft's that brings what a device needs
 _devices: dict[str, Device] = {}
 _lock = threading.RLock()
 
@@ -30,34 +32,63 @@ _lock = threading.RLock()
 def get_device(name: str) -> Device:
     """The device of this name, made on first use; a `DeviceError` if it is absent.
 
-    >>> get_device("reference").name
-    'reference'
+    >>> get_device("reference").name, get_device("reference:0") is get_device("reference")
+    ('reference', True)
     """
     found = _devices.get(name)
     if found is not None:
         return found
     with _lock:
         if name not in _devices:
-            _devices[name] = _make(name)
+            _devices[name] = _numbered(name)
         return _devices[name]
 
 
 def check_device(name: str) -> None:
     """Raise a `DeviceError` if there is no device of this name, without loading it."""
-    if name not in _factories and name not in _installed():
-        raise _absent(name, device_names())
+    base, _ = split_name(name)
+    if base not in _factories and base not in _installed():
+        raise _absent(name, base, device_names())
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """A device's name and ordinal; a `DeviceError` for what is no number.
+
+    >>> split_name("gpu:1"), split_name("cpu")
+    (('gpu', 1), ('cpu', 0))
+    """
+    base, colon, digits = name.partition(":")
+    if colon and not (digits.isascii() and digits.isdigit()):
+        raise DeviceError(f"{name!r} is no name of a device",
+                          expected=f"a name, or a name and a number: '{base}:0'")
+    return base, int(digits or 0)
+
+
+def device_id(device: Device) -> str:
+    """The name by which `get_device` finds this very device: ``"cpu"``, ``"gpu:1"``.
+
+    >>> device_id(get_device("reference:0"))
+    'reference'
+    """
+    return f"{device.name}:{device.ordinal}" if device.ordinal else device.name
 
 
 def register_device(name: str, factory: str | Factory) -> None:
-    """Make a device known: a function without arguments, or ``"module:function"``."""
+    """Make a device known: a function that takes the ordinal, or ``"module:function"``."""
     with _lock:
         _factories[name] = factory
-        _devices.pop(name, None)
+        for made in [n for n in _devices if n.partition(":")[0] == name]:
+            del _devices[made]
 
 
 def device_names() -> tuple[str, ...]:
     """The names of all devices that are built in, registered or installed."""
     return tuple(dict.fromkeys([*_factories, *_installed()]))
+
+
+def loaded_devices() -> tuple[Device, ...]:
+    """The devices that were made by now, each once."""
+    return tuple(dict.fromkeys(_devices.copy().values()))
 
 
 def device_problem(name: str) -> str | None:
@@ -69,16 +100,38 @@ def device_problem(name: str) -> str | None:
     return None
 
 
-def _make(name: str) -> Device:
+def _numbered(name: str) -> Device:
+    """The device of this name and ordinal, which is checked against how many there are."""
+    base, ordinal = split_name(name)
     check_device(name)
+    if ordinal:
+        count = get_device(base).count()
+        if ordinal >= count:
+            raise DeviceError(
+                f"there is no device {name!r}: {_counted(count)} {base!r} here", expected=(
+                    f"{base!r}" if count == 1 else f"'{base}:0' to '{base}:{count - 1}'"))
+    elif name != base:
+        return get_device(base)
+    return _make(base, ordinal)
+
+
+def _counted(count: int) -> str:
+    return "there is one device" if count == 1 else f"there are {count} devices"
+
+
+def _make(name: str, ordinal: int) -> Device:
     factory = _factories.get(name) or _installed()[name]
     try:
-        return _load(factory)()
+        return _load(factory)(ordinal)
     except ImportError as error:
-        raise DeviceError(
-            f"device {name!r} cannot be used here: {error}",
-            repair=f"install what it needs, or use another device: {_listed(device_names(), name)}"
-        ) from error
+        raise DeviceError(f"device {name!r} cannot be used here: {error}",
+                          repair=_remedy(name)) from error
+
+
+def _remedy(name: str) -> str:
+    extra = _EXTRAS.get(name)
+    what = f"pip install 'weft[{extra}]'" if extra else "install what it needs"
+    return f"{what}, or use another device: {_listed(device_names(), name)}"
 
 
 def _load(factory: str | Factory) -> Factory:
@@ -94,12 +147,13 @@ def _installed() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
-def _absent(name: str, known: tuple[str, ...]) -> DeviceError:
+def _absent(name: str, base: str, known: tuple[str, ...]) -> DeviceError:
     import difflib  # seldom needed
 
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(base, known, 1)
+    ordinal = name[len(base):]
     return DeviceError(f"there is no device named {name!r}", expected=f"one of {_listed(known)}",
-                       repair=f"did you mean {near[0]!r}?" if near else None)
+                       repair=f"did you mean {near[0] + ordinal!r}?" if near else None)
 
 
 def _listed(names: Iterable[str], without: str = "") -> str:

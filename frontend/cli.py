@@ -120,13 +120,7 @@ def _devices(options: argparse.Namespace) -> None:
     for name in device_names():
         problem = device_problem(name)
         mark = " (default)" if name == DEFAULT_DEVICE else ""
-        print(f"{name}{mark}: {problem or _described(get_device(name).target())}")
-
-
-def _described(target: Target) -> str:
-    facts = [target.cpu, target.triple, f"{8 * target.vector_bytes}-bit vectors",
-             f"{target.threads} thread{'s' * (target.threads != 1)}"]
-    return ", ".join(f for f in facts if f)
+        print(f"{name}{mark}: {problem or get_device(name).describe()}")
 
 
 def _ops(options: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ from weft.devices.cpu.host import host_target
 from weft.devices.cpu.identity import identity
 from weft.devices.cpu.kept import program_bytes, read_program
 from weft.devices.cpu.warm_up import begin
+from weft.devices.host_memory import HOST
+from weft.devices.protocol import Device
 
 if TYPE_CHECKING:
     from weft.devices.cpu.lowered import CpuLowered
@@ -24,10 +26,20 @@ if TYPE_CHECKING:
 __all__ = ["CpuDevice"]
 
 
-class CpuDevice:
-    """Native code for this machine's processor."""
+class CpuDevice(Device):
+    """Native code for this machine's processor. There is one, however many cores it has."""
 
     name = "cpu"
+    memory = HOST
+
+    def __init__(self, ordinal: int = 0) -> None:
+        """`ordinal` is 0."""
+
+    def describe(self) -> str:
+        """The processor's kind and what code makes use of."""
+        target = host_target()
+        return (f"{target.cpu}, {target.triple}, {8 * target.vector_bytes}-bit vectors, "
+                f"{target.threads} thread{'s' * (target.threads != 1)}")
 
     def target(self) -> Target:
         """This machine."""

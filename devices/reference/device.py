@@ -17,13 +17,14 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops import OPS
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, TensorType, TupleType
-from weft.devices.protocol import Array, Cache, DeviceError, KernelInfo
+from weft.devices.host_memory import HOST
+from weft.devices.protocol import Array, Cache, Device, DeviceError, KernelInfo
 from weft.devices.reference import evaluate
 
 __all__ = ["ReferenceCompiled", "ReferenceDevice", "ReferenceLowered"]
 
 
-class ReferenceDevice:
+class ReferenceDevice(Device):
     """Runs any op there is, one at a time, with NumPy.
 
     >>> ReferenceDevice().target().device
@@ -31,6 +32,14 @@ class ReferenceDevice:
     """
 
     name = "reference"
+    memory = HOST
+
+    def __init__(self, ordinal: int = 0) -> None:
+        """`ordinal` is 0."""
+
+    def describe(self) -> str:
+        """Nothing that this machine would change."""
+        return "every op by its definition, with NumPy"
 
     def target(self) -> Target:
         """A machine without vectors or threads."""

@@ -7,16 +7,25 @@ import pytest
 
 from weft.compiler.text import parse
 from weft.devices import registry
-from weft.devices.protocol import DeviceError
+from weft.devices.host_memory import HOST
+from weft.devices.protocol import Device, DeviceError, OutOfMemoryError, out_of_memory
 from weft.devices.reference.device import ReferenceDevice
-from weft.devices.registry import check_device, device_names, device_problem, get_device
+from weft.devices.registry import (
+    check_device,
+    device_id,
+    device_names,
+    device_problem,
+    get_device,
+    loaded_devices,
+)
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    """Registrations end with the test."""
-    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
-    monkeypatch.setattr(registry, "_devices", dict(registry._devices))
+    """Two devices; registrations end with the test."""
+    few = {name: registry._factories[name] for name in ("cpu", "reference")}
+    monkeypatch.setattr(registry, "_factories", few)
+    monkeypatch.setattr(registry, "_devices", {})
 
 
 def test_built_in_devices():
@@ -32,6 +41,11 @@ def test_absent_device():
     assert str(caught.value) == ("there is no device named 'referense'\n"
                                  "  expected: one of 'cpu', 'reference'\n"
                                  "  repair:   did you mean 'reference'?")
+    with pytest.raises(DeviceError) as caught:
+        get_device("gpu:1")
+    assert str(caught.value) == ("there is no device named 'gpu:1'\n"
+                                 "  expected: one of 'cpu', 'reference'\n"
+                                 "  repair:   did you mean 'cpu:1'?")
     with pytest.raises(DeviceError):
         check_device("tpu")
 
@@ -45,6 +59,76 @@ def test_device_whose_library_is_missing():
         get_device("gpu")
     assert str(caught.value).endswith(
         "repair:   install what it needs, or use another device: 'cpu', 'reference'")
+
+
+def test_device_whose_extra_is_missing(monkeypatch):
+    registry.register_device("gpu", "weft_has_no_such_module:Device")
+    monkeypatch.setattr(registry, "_EXTRAS", {"gpu": "gpu"})
+    with pytest.raises(DeviceError) as caught:
+        get_device("gpu:3")
+    assert str(caught.value) == (
+        "device 'gpu' cannot be used here: No module named 'weft_has_no_such_module'\n"
+        "  repair:   pip install 'weft[gpu]', or use another device: 'cpu', 'reference'")
+
+
+class Twin(ReferenceDevice):
+    name = "twin"
+
+    def __init__(self, ordinal=0):
+        self._ordinal = ordinal
+
+    @property
+    def ordinal(self):
+        return self._ordinal
+
+    def count(self):
+        return 2
+
+
+def test_ordinals():
+    registry.register_device("twin", Twin)
+    first, second = get_device("twin"), get_device("twin:1")
+    assert get_device("twin:0") is first is not second is get_device("twin:1")
+    assert [device_id(d) for d in (first, second)] == ["twin", "twin:1"]
+    assert loaded_devices() == (first, second)
+    with pytest.raises(DeviceError) as caught:
+        get_device("twin:2")
+    assert str(caught.value) == ("there is no device 'twin:2': there are 2 devices 'twin' here\n"
+                                 "  expected: 'twin:0' to 'twin:1'")
+    with pytest.raises(DeviceError) as caught:
+        get_device("cpu:1")
+    assert str(caught.value) == ("there is no device 'cpu:1': there is one device 'cpu' here\n"
+                                 "  expected: 'cpu'")
+    for wrong in ("twin:", "twin:-1", "twin:x"):
+        with pytest.raises(DeviceError) as caught:
+            get_device(wrong)
+        assert str(caught.value) == (f"{wrong!r} is no name of a device\n"
+                                     "  expected: a name, or a name and a number: 'twin:0'")
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_protocol_is_fulfilled(name):
+    device = get_device(name)
+    missing = [n for n in vars(Device) if not n.startswith("_") and not hasattr(device, n)]
+    assert not missing
+    assert (device.name, device.ordinal, device.count()) == (name, 0, 1)
+    assert device.memory is HOST and device.describe()
+    assert {"f32", "bf16", "c128"} <= device.dtypes() and device.symbolic_sizes
+
+
+def test_host_memory():
+    x = np.arange(3.0)
+    assert HOST.owns(x) and not HOST.owns(1.0)
+    assert HOST.put(x) is x and HOST.get(x) is x
+    HOST.wait([x])
+
+
+def test_out_of_memory():
+    error = out_of_memory("gpu:1", 300 << 20, 2000)
+    assert isinstance(error, OutOfMemoryError) and isinstance(error, MemoryError)
+    assert str(error) == (
+        "device 'gpu:1' is out of memory: 300.00 MiB were asked for, 1.95 KiB are in use\n"
+        "  repair:   delete arrays that are not needed, donate arguments, or take smaller batches")
 
 
 def test_registered_device():
