@@ -11,10 +11,11 @@ import importlib
 import threading
 from collections.abc import Callable, Iterable
 
+from weft.devices.host_memory import HostMemory
 from weft.devices.protocol import Device, DeviceError
 
 __all__ = ["DEFAULT_DEVICE", "check_device", "device_id", "device_names", "device_problem",
-           "get_device", "loaded_devices", "register_device", "split_name"]
+           "get_device", "owner_of", "register_device", "split_name"]
 
 DEFAULT_DEVICE = "cpu"
 GROUP = "weft.devices"
@@ -24,8 +25,12 @@ _factories: dict[str, str | Factory] = {
     "cpu": "weft.devices.cpu.device:CpuDevice",
     "reference": "weft.devices.reference.device:ReferenceDevice",
 }
+_BUILT_IN = frozenset(_factories)
 _EXTRAS: dict[str, str] = {}            # the extra of weft's that brings what a device needs
+_LIBRARIES: dict[str, str] = {}         # libraries of arrays, each with the device they are from
 _devices: dict[str, Device] = {}
+_owners: tuple[Device, ...] = ()        # those of them that have a memory of their own
+_strangers: set[type] = set()           # classes of arrays that are no device's
 _lock = threading.RLock()
 
 
@@ -40,15 +45,34 @@ def get_device(name: str) -> Device:
         return found
     with _lock:
         if name not in _devices:
-            _devices[name] = _numbered(name)
+            made = _devices[name] = _numbered(name)
+            _note_owner(made)
         return _devices[name]
 
 
-def check_device(name: str) -> None:
-    """Raise a `DeviceError` if there is no device of this name, without loading it."""
-    base, _ = split_name(name)
+def owner_of(value: object) -> Device | None:
+    """The device on which an array lies; None for NumPy's own arrays, and for what is no array.
+
+    Devices that were used before are asked first. Then those are made that may know the class.
+    """
+    for device in _owners:
+        if device.memory.owns(value):
+            return device
+    return None if type(value) in _strangers else _search(value)
+
+
+def check_device(name: str) -> str:
+    """The name as `device_id` gives it, if there is such a device, which is not loaded.
+
+    Raises a `DeviceError` where there is none. Whether it can be used here is not looked at.
+
+    >>> check_device("cpu:0")
+    'cpu'
+    """
+    base, ordinal = split_name(name)
     if base not in _factories and base not in _installed():
         raise _absent(name, base, device_names())
+    return f"{base}:{ordinal}" if ordinal else base
 
 
 def split_name(name: str) -> tuple[str, int]:
@@ -79,16 +103,12 @@ def register_device(name: str, factory: str | Factory) -> None:
         _factories[name] = factory
         for made in [n for n in _devices if n.partition(":")[0] == name]:
             del _devices[made]
+        _note_owner()
 
 
 def device_names() -> tuple[str, ...]:
     """The names of all devices that are built in, registered or installed."""
     return tuple(dict.fromkeys([*_factories, *_installed()]))
-
-
-def loaded_devices() -> tuple[Device, ...]:
-    """The devices that were made by now, each once."""
-    return tuple(dict.fromkeys(_devices.copy().values()))
 
 
 def device_problem(name: str) -> str | None:
@@ -98,6 +118,37 @@ def device_problem(name: str) -> str | None:
     except DeviceError as error:
         return error.what
     return None
+
+
+def _note_owner(device: Device | None = None) -> None:
+    """Know who can own arrays, now that this device was made, or some are gone."""
+    global _owners
+    if device is None or not isinstance(device.memory, HostMemory):
+        _owners = tuple(dict.fromkeys(
+            d for d in _devices.values() if not isinstance(d.memory, HostMemory)))
+        _strangers.clear()
+
+
+def _search(value: object) -> Device | None:
+    """The owner among the devices that were not made yet."""
+    cls = type(value)
+    if cls.__module__ != "numpy":
+        for name in _candidates(cls.__module__.partition(".")[0]):
+            if device_problem(name) is None:
+                for ordinal in range(get_device(name).count()):
+                    device = get_device(f"{name}:{ordinal}")
+                    if not isinstance(device.memory, HostMemory) and device.memory.owns(value):
+                        return device
+    _strangers.add(cls)
+    return None
+
+
+def _candidates(library: str) -> list[str]:
+    """Devices that may have arrays of a library: those made, its own, and all from outside."""
+    names = [device.name for device in _owners]
+    if library in _LIBRARIES:
+        names.append(_LIBRARIES[library])
+    return list(dict.fromkeys([*names, *(n for n in device_names() if n not in _BUILT_IN)]))
 
 
 def _numbered(name: str) -> Device:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from weft.compiler.errors import UnsupportedError, caller_origin
 from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass, replace
-from weft.frontend.leaves import Refused, static_part
+from weft.frontend.leaves import Refused, is_array, static_part
 from weft.frontend.outside import Outside, has_tracer, outside_arrays
 from weft.frontend.places import Place, place_name, read_place
 from weft.frontend.pytree import Tree, flatten, places
@@ -105,7 +103,7 @@ def _with_hidden(traced: Traced, tree: Tree, count: int, found: Sequence[Place],
     results = tuple(replace(r, index=index[r.index]) if r.kind == "argument" else r
                     for r in results)
     held = {id(value): place for place, value in watch.found(call.objects)
-            if isinstance(value, np.ndarray)}
+            if is_array(value)}
     outside: list[tuple[Place | None, Any]] = [(found[i - count], None) for i in kept]
     outside += [(held.get(id(array)), array) for array in traced.captures]
     graph = Graph(graph.name, params, graph.nodes, graph.results)

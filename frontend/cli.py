@@ -15,9 +15,11 @@ from weft.compiler.ops import KINDS, OPS, get_op
 from weft.compiler.ops.registry import Op
 from weft.compiler.passes import DEFAULT, PASSES, Decompose, Pass, pipeline_for, run_pipeline
 from weft.compiler.target import Target
-from weft.devices.registry import DEFAULT_DEVICE, device_names, device_problem, get_device
+from weft.devices.listing import devices
+from weft.devices.registry import DEFAULT_DEVICE, get_device
 from weft.frontend.cli_target import CommandError, load_function, read_graph
 from weft.frontend.explain import explain
+from weft.frontend.location import get_default_device
 from weft.runtime.cache import default_cache
 
 __all__ = ["main"]
@@ -117,10 +119,11 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _devices(options: argparse.Namespace) -> None:
-    for name in device_names():
-        problem = device_problem(name)
-        mark = " (default)" if name == DEFAULT_DEVICE else ""
-        print(f"{name}{mark}: {problem or get_device(name).describe()}")
+    for device in devices():
+        mark = " (default)" if device.name == get_default_device() else ""
+        print(f"{device.name}{mark}: {device.problem or device.description}")
+        if device.repair:
+            print(f"  repair: {device.repair}")
 
 
 def _ops(options: argparse.Namespace) -> None:

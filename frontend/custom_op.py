@@ -14,6 +14,8 @@ from weft.compiler.ops.elementwise import common_shape
 from weft.compiler.ops.registry import OPS, Op, register
 from weft.compiler.transforms.batch import all_batched, batched_elementwise
 from weft.compiler.types import TensorType, dtype_of
+from weft.devices.outside_kernels import add_kernel
+from weft.devices.registry import check_device, split_name
 from weft.frontend.jit import Jit, jit
 from weft.frontend.numpy.common import broadcast, build, lift, result, same_dtype
 from weft.frontend.recording import active
@@ -74,9 +76,10 @@ def custom_op(reference: Function | None = None, *, name: str | None = None,
             them in LLVM instructions, see `weft.devices.cpu.lower`; or a C function
             ``int f(void **buffers, long long *sizes)``, from ctypes or as an address, see
             `weft.devices.cpu.custom`. Without one, compiled code calls the reference through
-            Python; `explain` says so.
+            Python; `explain` says so. Other devices say what their kernels are; on one for which
+            there is none, the op is an error.
 
-    Raises `UnsupportedError` where the name is taken.
+    Raises `UnsupportedError` where the name is taken, `DeviceError` for an unknown device.
 
     >>> import numpy as np, weft
     >>> @weft.custom_op(partials=("cos(x) * x + out / x",))
@@ -98,10 +101,11 @@ def _declare(fn: Function, name: str, result: Function | None, partials: Sequenc
                                f"weft.custom_op: {name!r} is no name for an op",
                                expected="a new name, of letters, digits and _",
                                repair="give one with name=", origin=caller_origin())
-    unknown = set(kernels) - {"cpu"}
-    if unknown:
-        raise UnsupportedError(f"weft.custom_op: kernels for {', '.join(sorted(unknown))}",
-                               expected="kernels for 'cpu'", origin=caller_origin())
+    for device in kernels:
+        if split_name(check_device(device))[1]:
+            raise UnsupportedError(f"weft.custom_op: a kernel for {device!r} alone",
+                                   expected="the name of a device, without a number",
+                                   origin=caller_origin())
     kernel = kernels.get("cpu")
     written = result is None and inspect.isfunction(kernel)
     arity = len(inspect.signature(fn).parameters)
@@ -113,6 +117,8 @@ def _declare(fn: Function, name: str, result: Function | None, partials: Sequenc
             partials=tuple(partials) if partials is not None else None, batch=batch,
             fails=() if written else (name,))
     register(op, outside=True)
+    for device, its in kernels.items():
+        add_kernel(device, name, its)
     if kernel is not None:
         custom = importlib.import_module("weft.devices.cpu.custom")
         (custom.add_lowering if written else custom.add_function)(name, kernel)

@@ -16,6 +16,7 @@ import numpy as np
 from weft.compiler.errors import UnsupportedError
 from weft.devices.registry import DEFAULT_DEVICE, check_device
 from weft.frontend.leaves import INT_LIMIT
+from weft.frontend.location import device_of_any, get_default_device, is_usual
 from weft.frontend.recording import active
 from weft.frontend.records import Record, reasons
 from weft.frontend.signature import Arguments, Call, Pattern, leaf_parts
@@ -61,6 +62,7 @@ class Jit:
         self._lock = threading.Lock()
         # Whether a key may be made from positional arrays and numbers alone.
         self._simple = not self._arguments.static and not self._arguments.shapes
+        self._elsewhere: dict[str, Jit] = {}
 
     # ---- calling
 
@@ -70,7 +72,7 @@ class Jit:
             args, kwargs = self._arguments.normal(args, kwargs)
             if not kwargs and self._has_entries:
                 return self(*args)              # natively, most likely
-        if self._simple and not kwargs:
+        if self._simple and not kwargs and (self.options.device or is_usual()):
             parts: list[Any] = []
             for arg in args:
                 kind = type(arg)
@@ -129,6 +131,11 @@ class Jit:
             outside = self._outside(call)
         parts = leaf_parts(call.leaves) if self._simple and call.is_flat else (
             self._arguments.key(call),)
+        if not self.options.device:
+            device = device_of_any(call.away) if call.away else (
+                DEFAULT_DEVICE if is_usual() else get_default_device())
+            if device != DEFAULT_DEVICE:
+                parts = (*parts, "device", device)
         return (*parts, outside) if outside else parts
 
     def _outside(self, call: Call) -> Hashable:
@@ -168,9 +175,10 @@ class Jit:
         values, outside = call.values, self._watch.describe(call.objects)
         needed = {call.paths[i]: repr(v) for i, v in stage.specialized.items()}
         with self._lock:
-            why = reasons(hash(key), call.description, values, outside, list(self.records))
+            why = reasons(hash(key), call.description, values, outside, stage.options.device,
+                          list(self.records))
             self.records.append(Record(hash(key), call.description, needed, outside, why,
-                                       stage.times, stage.kernel_count))
+                                       stage.times, stage.kernel_count, stage.options.device))
 
     # ---- looking in
 
@@ -210,6 +218,21 @@ class Jit:
         """The name of the argument at a position."""
         return self._arguments.positional_name(position)
 
+    def to(self, device: str) -> Jit:
+        """The same function for another device: ``f.to("gpu")``, the same object each time.
+
+        Raises `DeviceError` for a device that there is not.
+        """
+        device = check_device(device)
+        if device == self.options.device:
+            return self
+        made = self._elsewhere.get(device)
+        if made is None:
+            made = self._elsewhere[device] = _jit_class(device)(
+                self._fn, self.options.on(device), self._arguments.static,
+                self._arguments.shapes, self._cache.bound)
+        return made
+
     def with_shapes(self, shapes: Mapping[str, Pattern]) -> Jit:
         """The same function with these sizes left open, see `jit`."""
         return type(self)(self._fn, self.options, self._arguments.static, shapes,
@@ -234,6 +257,10 @@ class BoundJit:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.__func__(self.__self__, *args, **kwargs)
+
+    def to(self, device: str) -> BoundJit:
+        """See `Jit.to`."""
+        return BoundJit(self.__func__.to(device), self.__self__)
 
     def trace(self, /, *args: Any, **kwargs: Any) -> TracedStage:
         """See `Jit.trace`."""
@@ -291,7 +318,10 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
 
     Args:
         fn: a Python function on arrays, numbers, and containers of them.
-        device: where it runs, a name from `weft.list_devices()`; the CPU unless given.
+        device: where it runs: a name from `weft.devices()`, with a number where there are several
+            (``"gpu:1"``). Arguments that lie elsewhere are copied there, results stay there, as
+            arrays of the device's library. Unless given, it is the device on which arguments lie,
+            or else `weft.default_device`, the CPU at first.
         static_argnames: arguments whose values are part of the signature, to be given as hashable
             objects. Strings, functions and the like always are.
         fast_math: allow sums and products to be reordered and fused; answers may differ from
@@ -316,8 +346,7 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
     def decorate(fn: Callable[..., Any]) -> Jit:
         _check_function(fn)
         names = (donate,) if isinstance(donate, str) else tuple(donate)
-        options = Options(device or DEFAULT_DEVICE, fast_math, names)
-        check_device(options.device)
+        options = Options(check_device(device) if device else "", fast_math, names)
         return _jit_class(options.device)(fn, options, static_argnames, shapes or {}, cache_size)
 
     return decorate if fn is None else decorate(fn)
@@ -325,7 +354,7 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
 
 def _jit_class(device: str) -> type[Jit]:
     """Other devices' programs have no native entries, and need not wait for LLVM to be loaded."""
-    if device != DEFAULT_DEVICE:
+    if device not in ("", DEFAULT_DEVICE):
         return Jit
     made: type[Jit] = importlib.import_module("weft.frontend.native_jit").native_jit_class()
     return made

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from weft.compiler.errors import DTypeError, UnsupportedError, WeftError, caller_origin
 from weft.compiler.types import DTYPES, DType, dtype_of
+from weft.devices.registry import owner_of
 from weft.frontend.statics import Static, known_by_identity
 from weft.frontend.tracer import Tracer
 
-__all__ = ["INT_LIMIT", "WEAK", "Refused", "leaf_dtype", "leaf_kind", "static_part"]
+if TYPE_CHECKING:
+    from weft.devices.protocol import Device
+
+__all__ = ["INT_LIMIT", "WEAK", "Refused", "array_device", "is_array", "leaf_dtype", "leaf_kind",
+           "may_lie_on_device", "static_part"]
 
 WEAK: dict[type, DType] = {float: DTYPES["f64"], int: DTYPES["i64"], bool: DTYPES["bool"],
                            complex: DTYPES["c128"]}
@@ -55,6 +60,8 @@ def static_part(value: Any) -> Static | None:
         _check_array(value)
         return None
     if kind == "foreign":
+        if owner_of(value) is not None:
+            return None
         raise Refused(UnsupportedError, f"is a {_named(cls)}, not an array of NumPy's own",
                       "an ndarray", "pass numpy.asarray(...) of it")
     return _hashed(value)
@@ -75,11 +82,29 @@ def _class_kind(cls: type) -> str:
     return "foreign"
 
 
+def is_array(value: Any) -> bool:
+    """Whether it is an array: NumPy's, or one that lies on a device."""
+    return isinstance(value, np.ndarray) or array_device(value) is not None
+
+
+def array_device(value: Any) -> Device | None:
+    """The device on which an array lies; None for NumPy's arrays, and for all other things."""
+    cls: Any = type(value)
+    return owner_of(value) if _class_kind(cls) == "foreign" else None
+
+
+def may_lie_on_device(cls: Any) -> bool:
+    """Whether objects of a class can be arrays of a device, as those of other libraries can."""
+    return _class_kind(cls) == "foreign"
+
+
 def leaf_kind(value: Any) -> str:
     """`kind` of the argument's `ArgSpec`."""
     if isinstance(value, np.ndarray):
         return "array"
-    return type(value).__name__ if type(value) in WEAK else "scalar"
+    if type(value) in WEAK:
+        return type(value).__name__
+    return "scalar" if isinstance(value, np.generic) else "array"
 
 
 def leaf_dtype(value: Any) -> DType:

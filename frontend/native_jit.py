@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from weft.devices.cpu.interrupts import INTERRUPTED, raise_pending
+from weft.devices.registry import DEFAULT_DEVICE
 from weft.frontend.jit import Jit
+from weft.frontend.location import is_usual, on_change
 from weft.frontend.places import Place, place_id
 from weft.frontend.stages import CompiledStage
 from weft.runtime.cache import disk_cache
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["NativeJit", "native_jit_class"]
 
 _RENEW = 64     # calls through Python between two looks at an entry
+_undecided: WeakSet[NativeJit] = WeakSet()      # those with entries that name no device
+_switching = threading.RLock()                  # held while entries are put in or taken out
 
 
 class NativeJit(Jit):
@@ -40,7 +46,13 @@ class NativeJit(Jit):
         Done at the second call, since many functions are called only once; and again from time to
         time while calls still come through Python, since guards can lose sight of variables.
         """
-        with self._lock:
+        if executable.about.options.device != DEFAULT_DEVICE:
+            executable.countdown = -1
+            return
+        if not (self.options.device or is_usual()):
+            executable.countdown = _RENEW
+            return
+        with self._lock, _switching:
             executable.countdown = _RENEW
             variables = self._variables(executable)
             if executable.entry is not None:
@@ -52,6 +64,8 @@ class NativeJit(Jit):
                 executable.entry = self._entries.add(self, executable.compiled, spec, variables,
                                                      disk_cache())
                 self._has_entries = len(self._entries) > 0
+                if not self.options.device:
+                    _undecided.add(self)
             else:
                 executable.countdown = -1           # never again
                 executable.runner = _runner(executable.about)
@@ -67,6 +81,16 @@ class NativeJit(Jit):
             return None
         return [*(_variable(*held[p], passed=True) for p in passed if p),
                 *(_variable(*held[p]) for p in held if p not in passed)]
+
+
+def _switch() -> None:
+    """Let calls go through Python while it can be that they are not for the CPU."""
+    with _switching:
+        for function in list(_undecided):
+            function._entries.switch(function, is_usual())
+
+
+on_change(_switch)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from weft.compiler.types import TensorType, dtype_of
+from weft.frontend.leaves import is_array
 from weft.frontend.places import Place, place_name, read_place
 from weft.frontend.pytree import flatten
 from weft.frontend.reading import plain_function, transform_of
@@ -27,10 +28,17 @@ def outside_arrays(found: Iterable[tuple[Place, Any]]) -> list[tuple[Place, ArgS
     """Those of the values found that are arrays to be traced, as hidden arguments."""
     arrays: dict[tuple[int, Any], tuple[Place, ArgSpec]] = {}
     for place, value in found:
-        if type(value) is np.ndarray and value.flags.writeable and _is_known(value.dtype):
-            spec = ArgSpec("array", TensorType(value.shape, dtype_of(value.dtype)), str(place[1]))
+        if _is_traced(value) and _is_known(value.dtype):
+            type = TensorType(tuple(value.shape), dtype_of(value.dtype))
+            spec = ArgSpec("array", type, str(place[1]))
             arrays[id(place[0]), place[1]] = place, spec
     return list(arrays.values())
+
+
+def _is_traced(value: Any) -> bool:
+    if type(value) is np.ndarray:
+        return value.flags.writeable
+    return not isinstance(value, np.ndarray) and is_array(value)
 
 
 def _is_known(dtype: np.dtype[Any]) -> bool:
@@ -184,8 +192,8 @@ def has_tracer(value: Any) -> bool:
 
 def _may_hold(value: Any) -> bool:
     return isinstance(value, dict | list | tuple) or (
-        type(value).__module__ != "builtins" and not isinstance(value, type | np.ndarray
-                                                                | np.generic | Tracer))
+        type(value).__module__ != "builtins" and not is_array(value)
+        and not isinstance(value, type | np.generic | Tracer))
 
 
 def _members(value: Any) -> dict[Any, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from weft.compiler.digest import blake2b
 from weft.compiler.lazy_dataclass import dataclass
+from weft.devices.registry import device_id
+from weft.frontend.leaves import array_device, is_array
 from weft.frontend.statics import Same, is_plain
 
 __all__ = ["CONTAINERS", "MISSING", "Place", "PlaceId", "Scope", "hashable", "is_simple",
@@ -56,7 +58,7 @@ def read_place(place: Place, default: Any = MISSING) -> Any:
 
 def is_simple(value: Any) -> bool:
     """Whether identity tells all: a value that is immutable, or an array (read at every call)."""
-    return isinstance(value, (*_IMMUTABLE, np.ndarray)) or value is MISSING
+    return isinstance(value, _IMMUTABLE) or value is MISSING or is_array(value)
 
 
 def reachable(value: Any, scope: Scope) -> Iterator[tuple[Place, Any]]:
@@ -115,6 +117,10 @@ def item_state(item: Any, contents: bool) -> Hashable:
             return item.dtype, item.shape, blake2b(item.tobytes()).digest()
         # A read-only array may have become a constant.
         return (item.dtype, item.shape) if item.flags.writeable else Same(item)
+    device = array_device(item)
+    if device is not None:
+        seen = device.memory.get(item).tobytes() if contents else b""
+        return device_id(device), item.dtype, tuple(item.shape), seen
     if isinstance(item, _NUMBERS):
         return type(item), repr(item)
     if isinstance(item, _IMMUTABLE):
@@ -126,7 +132,7 @@ def item_state(item: Any, contents: bool) -> Hashable:
 
 def item_text(item: Any) -> str:
     """The value in a few words."""
-    if isinstance(item, np.ndarray):
+    if is_array(item):
         return f"{item.dtype}{list(item.shape)}"
     if isinstance(item, _IMMUTABLE):
         return repr(item)[:40]

@@ -15,6 +15,7 @@ from weft.compiler.errors import Origin, UnsupportedError, caller_origin
 from weft.compiler.ir import Node
 from weft.compiler.ops import get_op
 from weft.compiler.types import DTYPES, Size, TensorType, dtype_of
+from weft.frontend.leaves import array_device
 from weft.frontend.problems import UnboundedIntegerError, problem
 from weft.frontend.table import HOOKS
 from weft.frontend.tracer import DIFFERENTIATED, PYTHON_TYPES, Tracer, escaped
@@ -41,7 +42,7 @@ class Capture:
 
     __slots__ = ("array", "node", "origin", "print")
 
-    def __init__(self, array: np.ndarray[Any, Any], node: Node, origin: Origin | None) -> None:
+    def __init__(self, array: Any, node: Node, origin: Origin | None) -> None:
         self.array = array
         self.origin = origin
         self.node = node
@@ -64,8 +65,10 @@ class Capture:
         builder.nodes.insert(0, self.node)
 
 
-def fingerprint(array: np.ndarray[Any, Any]) -> Any:
+def fingerprint(array: Any) -> Any:
     """What tells, at little cost, whether an array was changed: its bytes, or their parity."""
+    if not isinstance(array, np.ndarray):       # on a device, where looking at it is not cheap
+        return None
     if array.nbytes <= SMALL or not array.flags.c_contiguous or array.nbytes % 8:
         return array.tobytes() if array.nbytes <= SMALL else None
     return int(np.bitwise_xor.reduce(array.reshape(-1).view(np.uint64)))
@@ -157,6 +160,8 @@ class Trace:
         return HOOKS.sequence(value)  # type: ignore[no-any-return]
 
     def _foreign(self, value: Any) -> Tracer:
+        if array_device(value) is not None:
+            return Tracer(self, self._captured(value), "array", arg=CLOSURE)
         if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
             return Tracer(self, self.node_of_array(np.asarray(value)), "array", arg=CLOSURE)
         raise problem(
@@ -174,21 +179,25 @@ class Trace:
             return self.constant(array)
         if _is_frozen(array):
             return self.constant(array)
+        return self._captured(array)
+
+    def _captured(self, array: Any) -> Node:
+        """The hidden parameter that stands for an array, which is read again at every call."""
         found = self._by_id.get(id(array))
         if found is None or found.print != fingerprint(array):
-            type = TensorType(array.shape, element_type(array))
+            type = TensorType(tuple(array.shape), element_type(array))
             found = Capture(array, self.root.param("captured", type), self.builder.origin)
             self.captures.append(found)
             self._by_id[id(array)] = found
         return found.node
 
-    def settle_captures(self) -> tuple[np.ndarray[Any, Any], ...]:
+    def settle_captures(self) -> tuple[Any, ...]:
         """The captured arrays, now that the function has run; its own become constants."""
-        kept: list[np.ndarray[Any, Any]] = []
+        kept: list[Any] = []
         self._by_id.clear()
         times = Counter(id(c.array) for c in self.captures)
         for capture in self.captures:
-            small = capture.array.nbytes <= SMALL
+            small = isinstance(capture.array, np.ndarray) and capture.array.nbytes <= SMALL
             if small and capture.is_private(times[id(capture.array)]):
                 capture.become_constant(self.builder)
                 continue
@@ -205,7 +214,7 @@ CLOSURE = -2    # `Tracer.arg` of arrays from outside that are not arguments
 _PYTHON_KINDS: dict[Any, str] = {t: name for name, t in PYTHON_TYPES.items()}
 
 
-def element_type(array: np.ndarray[Any, Any]) -> Any:
+def element_type(array: Any) -> Any:
     """The array's element type; an `UnsupportedError` where weft has none."""
     try:
         return dtype_of(array.dtype)

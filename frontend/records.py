@@ -27,6 +27,7 @@ class Record:
     reasons: tuple[str, ...]
     seconds: Mapping[str, float]
     kernels: int
+    device: str = "cpu"
 
     @property
     def text(self) -> str:
@@ -36,7 +37,7 @@ class Record:
 
 
 def reasons(signature: int, description: Description, values: Mapping[str, str],
-            outside: Mapping[str, str], earlier: Sequence[Record]) -> tuple[str, ...]:
+            outside: Mapping[str, str], device: str, earlier: Sequence[Record]) -> tuple[str, ...]:
     """Why this had to be compiled though `earlier` had been. `values`: of the Python scalars."""
     if not earlier:
         return (FIRST,)
@@ -44,8 +45,9 @@ def reasons(signature: int, description: Description, values: Mapping[str, str],
     if same:
         return tuple(_value_differences(same[-1], values)) or (
             "compiled before, but dropped from the cache since",)
-    nearest = min(reversed(earlier), key=lambda r: len(_all_differences(r, description, outside)))
-    return tuple(_all_differences(nearest, description, outside)) or (
+    nearest = min((_all_differences(r, description, outside, device) for r in reversed(earlier)),
+                  key=len)
+    return tuple(nearest) or (
         "something the code reads has been replaced",)
 
 
@@ -54,7 +56,9 @@ def _value_differences(old: Record, values: Mapping[str, str]) -> list[str]:
             for name, was in old.specialized.items() if values.get(name, was) != was]
 
 
-def _all_differences(old: Record, new: Description, outside: Mapping[str, str]) -> list[str]:
-    return differences(old.description, new) + [
+def _all_differences(old: Record, new: Description, outside: Mapping[str, str],
+                     device: str) -> list[str]:
+    moved = [f"device: {old.device} → {device}"] if old.device != device else []
+    return moved + differences(old.description, new) + [
         f"{name}: {was} → {outside[name]}"
         for name, was in old.outside.items() if outside.get(name, was) != was]

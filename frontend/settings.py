@@ -1,21 +1,10 @@
-"""Settings of the whole process: which devices there are, how many threads are used."""
+"""Settings of the whole process: how many threads are used."""
 
 from __future__ import annotations
 
 from weft.devices.cpu import native
-from weft.devices.registry import device_names, device_problem
 
-__all__ = ["get_num_threads", "list_devices", "set_num_threads"]
-
-
-def list_devices() -> dict[str, str]:
-    """The devices that weft knows, each with ``"ok"`` or the reason why it cannot be used here.
-
-    >>> import weft
-    >>> weft.list_devices()["reference"]
-    'ok'
-    """
-    return {name: device_problem(name) or "ok" for name in device_names()}
+__all__ = ["get_num_threads", "set_num_threads"]
 
 
 def get_num_threads() -> int:

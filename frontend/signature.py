@@ -13,7 +13,14 @@ import numpy as np
 from weft.compiler.errors import ShapeError, UnsupportedError, WeftError, caller_origin
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.types import Dim, Size, TensorType, shape_text
-from weft.frontend.leaves import WEAK, Refused, leaf_dtype, leaf_kind, static_part
+from weft.frontend.leaves import (
+    WEAK,
+    Refused,
+    leaf_dtype,
+    leaf_kind,
+    may_lie_on_device,
+    static_part,
+)
 from weft.frontend.pytree import LEAF, Tree, flatten_into, places, tree_text, unflatten
 from weft.frontend.statics import Static
 from weft.frontend.trace import ArgSpec
@@ -30,7 +37,7 @@ class Call:
 
     `trees` holds a tree for each argument, `leaves` the leaves of all of them; the last arguments
     were given by the names in `keywords`. `objects` are the arguments, and parts of them, that are
-    known by identity, into which code may look.
+    known by identity, into which code may look; `away` are the leaves that lie on devices.
     """
 
     arguments: Arguments
@@ -38,6 +45,7 @@ class Call:
     trees: tuple[Tree, ...]
     keywords: tuple[str, ...]
     objects: Sequence[Any]
+    away: Sequence[Any] = ()
 
     @property
     def function(self) -> str:
@@ -63,7 +71,7 @@ class Call:
 
     def settled(self) -> Call:
         """The call with all that is known of its leaves, but without holding on to them."""
-        made = replace(self, leaves=(), objects=())
+        made = replace(self, leaves=(), objects=(), away=())
         made.__dict__.update(_specs=self.specs, description=self.description)
         return made
 
@@ -102,7 +110,7 @@ class Call:
             raise refused.error(f"{path!r} of {self.function}") from None
         kind = leaf_kind(leaf)
         value = leaf if kind not in ("array", "scalar") else None
-        shape: tuple[Dim, ...] = leaf.shape if kind == "array" else ()
+        shape: tuple[Dim, ...] = tuple(leaf.shape) if kind == "array" else ()
         if path in self.arguments.shapes:
             shape = symbolic_shape(path, self.arguments.shapes[path])
         return ArgSpec(kind, TensorType(shape, dtype), _identifier(path), value)
@@ -197,10 +205,14 @@ class Arguments:
         """The call taken apart. Raises a `WeftError` for arguments that cannot be any."""
         leaves: list[Any] = []
         objects: list[Any] = []
+        away: list[Any] = []
 
         def static(value: Any) -> Static | None:
             held = static_part(value)
-            if held is not None and held.by_identity:
+            if held is None:
+                if may_lie_on_device(type(value)):
+                    away.append(value)
+            elif held.by_identity:
                 objects.append(held.value)
             return held
 
@@ -215,7 +227,7 @@ class Arguments:
         except Refused:
             self._refuse(args, kwargs)
             raise
-        return Call(self, leaves, tuple(trees), tuple(kwargs), objects)
+        return Call(self, leaves, tuple(trees), tuple(kwargs), objects, away)
 
     def _tree(self, name: str, value: Any, leaves: list[Any],
               static: Callable[[Any], Static | None]) -> Tree:
@@ -262,7 +274,7 @@ class Arguments:
                sizes: dict[str, tuple[int, str]]) -> None:
         """Check an argument against the shape promised for it."""
         shape = getattr(leaf, "shape", None)
-        fits = isinstance(leaf, np.ndarray) and len(leaf.shape) == len(pattern) and all(
+        fits = leaf_kind(leaf) == "array" and len(leaf.shape) == len(pattern) and all(
             not isinstance(want, int) or want == have for want, have in zip(pattern, leaf.shape))
         if not fits:
             raise ShapeError(f"argument {path!r} of {self.name} has shape {shape}",
@@ -285,7 +297,11 @@ def leaf_parts(leaves: Iterable[Any]) -> tuple[Any, ...]:
             parts.append(leaf.dtype)
             parts.append(leaf.shape)
         else:
-            parts.append(type(leaf))
+            kind = type(leaf)
+            if kind in WEAK or isinstance(leaf, np.generic):
+                parts.append(kind)
+            else:                                   # an array on a device serves as NumPy's would
+                parts += leaf.dtype, tuple(leaf.shape)
     return tuple(parts)
 
 

@@ -21,6 +21,8 @@ from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import TensorType
+from weft.devices.capabilities import check_graph
+from weft.devices.host_memory import HostMemory
 from weft.devices.protocol import (
     Cache,
     Compiled,
@@ -32,11 +34,13 @@ from weft.devices.protocol import (
 )
 from weft.devices.registry import get_device
 from weft.frontend.calling import CallTrace, trace_call
+from weft.frontend.location import get_default_device, where_arrays_lie
+from weft.frontend.places import place_name, read_place
 from weft.frontend.pytree import LEAF, Tree, unflatten
 from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
-from weft.runtime.executable import Executable
+from weft.runtime.executable import Executable, executable_class
 
 if TYPE_CHECKING:
     from weft.compiler.passes import History, Step
@@ -50,7 +54,7 @@ __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "Traced
 class Options:
     """What a function was decorated with, as far as compiling is concerned."""
 
-    device: str
+    device: str = ""                 # empty where the arguments decide
     fast_math: bool = False
     donate: tuple[str, ...] = ()     # arguments whose memory may be overwritten
 
@@ -73,6 +77,7 @@ class Source:
     key: Hashable
     options: Options
     donated: tuple[int, ...]     # flat arguments whose memory may be overwritten
+    named: bool                  # the device was asked for; the arguments did not decide
     plain: bool                  # arrays among the leaves are ndarrays of native byte order
 
 
@@ -176,7 +181,9 @@ class OptimizedStage:
         if device and device != self.options.device:
             return self.before.optimize(device).lower()
         start = time.perf_counter()
-        lowered = get_device(self.options.device).lower(
+        chosen = get_device(self.options.device)
+        check_graph(self.graph, chosen)
+        lowered = chosen.lower(
             self.graph, self.options.target(), self.before.source.donated)
         return LoweredStage(self, lowered, time.perf_counter() - start)
 
@@ -319,13 +326,21 @@ class CompiledStage:
         """What runs it on flat arguments."""
         traced, tree = self.traced.traced.traced, self.traced.traced.tree
         hidden = self.traced.traced.hidden
-        made = Executable(
+        device = get_device(self.options.device)
+        away = {} if isinstance(device.memory, HostMemory) else {
+            "memory": device.memory, "refuse": None if self.source.named else self._mixed}
+        made = executable_class(device)(
             self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
             lambda results: unflatten(tree, results), hidden, single=tree is LEAF,
             plain=self.source.plain and all(s.kind == "array" for s in self.source.call.specs),
-            donated=self.source.donated)
+            donated=self.source.donated, **away)
         made.about = self
         return made
+
+    def _mixed(self, leaves: Sequence[Any]) -> None:
+        """Raise the error for arguments of several devices, where none was named."""
+        call = self.source.call
+        where_arrays_lie(call.function, zip(map(repr, call.paths), leaves))
 
     def text(self, kind: str | None = None) -> str:
         """The program as text, see `LoweredStage.text`."""
@@ -394,6 +409,17 @@ class _Asked:
         self._cache.put(key, data)
 
 
+def _device_of(call: Call, traced: CallTrace) -> str:
+    """Where a call runs for which no device is named."""
+    named = [(repr(path), leaf) for path, leaf in zip(call.paths, call.leaves)
+             if type(leaf) is not np.ndarray]
+    for place, array in traced.outside:
+        value = array if place is None else read_place(place)
+        if type(value) is not np.ndarray:
+            named.append((f"{place_name(place)!r}" if place else "an array it holds", value))
+    return where_arrays_lie(call.function, named) or get_default_device()
+
+
 def _structure(tree: Tree) -> Structure | None:
     """What native code can build: one result, or a flat tuple or list of them."""
     if tree is LEAF:
@@ -409,8 +435,12 @@ def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, option
     start = time.perf_counter()
     traced = trace_call(fn, call, watch)
     seconds = time.perf_counter() - start
+    named = bool(options.device)
+    if not named:
+        options = options.on(_device_of(call, traced))
     plain = all(v.dtype.isnative for v in call.leaves if isinstance(v, np.ndarray))
     donated = tuple(i for i, path in enumerate(call.paths)
                     if re.split(r"[.\[]", path)[0] in options.donate)
-    source = Source(fn, arguments, call.settled(), arguments.key(call), options, donated, plain)
+    source = Source(fn, arguments, call.settled(), arguments.key(call), options, donated, named,
+                    plain)
     return TracedStage(source, traced, seconds)

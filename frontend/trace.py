@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Traced:
 
     graph: Graph
     results: tuple[ResultSpec, ...]
-    captures: tuple[np.ndarray, ...]
+    captures: tuple[Any, ...]
     specialized: dict[int, object]
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from weft.devices.registry import owner_of
+
 __all__ = ["Array", "canonical", "is_canonical", "own", "prepare", "straightened"]
 
 Array = np.ndarray[Any, Any]
+_NUMBERS = (float, int, bool, complex, np.generic)
 
 def is_canonical(array: Array) -> bool:
     """Whether compiled code can read the array where it lies; read-only ones qualify.
@@ -63,4 +66,8 @@ def straightened(values: Sequence[Any]) -> list[Any] | None:
 def _converted(value: Any, dtype: np.dtype[Any]) -> Array:
     if isinstance(value, np.ndarray):           # a harmless subclass, such as memmap
         return canonical(value.view(np.ndarray))
+    if not isinstance(value, _NUMBERS):         # it lies on a device
+        owner = owner_of(value)
+        assert owner is not None, f"{type(value)} is no array"
+        return canonical(owner.memory.get(value))
     return np.array(value, dtype)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weft.devices.protocol import Compiled
+from weft.devices.host_memory import HostMemory
+from weft.devices.protocol import Compiled, Device
 from weft.runtime.arrays import Array, own, prepare
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 else:
     Protocol = object   # making a protocol takes as long as importing a small module
 
-__all__ = ["Executable", "Output"]
+__all__ = ["Executable", "Output", "executable_class"]
 
 _ndarray = np.ndarray
 
@@ -101,6 +102,18 @@ class Executable:
             if type(leaf) is not _ndarray or not leaf.flags.carray:
                 return False
         return True
+
+
+def executable_class(device: Device) -> type[Executable]:
+    """`Executable`, or what it is for a device whose arrays are not NumPy's.
+
+    The latter takes further arguments.
+    """
+    if isinstance(device.memory, HostMemory):
+        return Executable
+    from weft.runtime.device_executable import DeviceExecutable  # not for the CPU
+
+    return DeviceExecutable
 
 
 def _wrapped(output: Output, results: Sequence[Array], leaves: Sequence[Any]) -> Any:

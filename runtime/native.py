@@ -115,6 +115,11 @@ class EntryChain:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def switch(self, function: object, on: bool) -> None:
+        """Let calls go to the entries, or all to `_dispatch`."""
+        if self._entries:
+            set_entry(function, self._entries[-1].address if on else 0)
+
     def add(self, function: object, compiled: Compiled, spec: EntrySpec,
             variables: Sequence[Variable] = (), cache: Cache | None = None) -> Entry | Guard | None:
         """Put an entry for the program before the others; None if that cannot be done.

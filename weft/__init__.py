@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft import errors, linalg, nn, numpy, random
+    from weft.devices.listing import devices
     from weft.frontend.control import cond, fori_loop, map, scan, switch, while_loop
     from weft.frontend.custom_op import custom_op
     from weft.frontend.explain import explain
     from weft.frontend.jit import jit
+    from weft.frontend.location import (
+        block_until_ready,
+        default_device,
+        get_default_device,
+        set_default_device,
+    )
     from weft.frontend.parts import dynamic_slice, dynamic_update_slice, index_update
     from weft.frontend.prefixes import associative_scan
     from weft.frontend.pytree import register_pytree
-    from weft.frontend.settings import get_num_threads, list_devices, set_num_threads
+    from weft.frontend.settings import get_num_threads, set_num_threads
     from weft.frontend.transforms.batching import vmap
     from weft.frontend.transforms.custom import (
         checkpoint,
@@ -33,16 +40,20 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "associative_scan",
+    "block_until_ready",
     "checkpoint",
     "cond",
     "custom_jvp",
     "custom_op",
     "custom_vjp",
+    "default_device",
+    "devices",
     "dynamic_slice",
     "dynamic_update_slice",
     "errors",
     "explain",
     "fori_loop",
+    "get_default_device",
     "get_num_threads",
     "grad",
     "hessian",
@@ -55,13 +66,13 @@ __all__ = [
     "jvp",
     "linalg",
     "linearize",
-    "list_devices",
     "map",
     "nn",
     "numpy",
     "random",
     "register_pytree",
     "scan",
+    "set_default_device",
     "set_num_threads",
     "stop_gradient",
     "switch",
@@ -88,13 +99,15 @@ _HOMES = {name: module for module, names in {
     "weft.frontend.jit": ("jit",),
     "weft.frontend.parts": ("dynamic_slice", "dynamic_update_slice", "index_update"),
     "weft.frontend.pytree": ("register_pytree",),
-    "weft.frontend.settings": ("get_num_threads", "list_devices", "set_num_threads"),
+    "weft.frontend.location": (
+        "block_until_ready", "default_device", "get_default_device", "set_default_device"),
+    "weft.frontend.settings": ("get_num_threads", "set_num_threads"),
     "weft.frontend.transforms.batching": ("vmap",),
     "weft.frontend.transforms.custom": ("checkpoint", "custom_jvp", "custom_vjp", "stop_gradient"),
     "weft.frontend.transforms.derivatives": ("grad", "jvp", "linearize", "value_and_grad", "vjp"),
     "weft.frontend.transforms.jacobians": ("hessian", "hvp", "jacfwd", "jacobian", "jacrev"),
 }.items() for name in names}
-_MODULES = ("errors", "linalg", "nn", "numpy", "random")
+_MODULES = ("devices", "errors", "linalg", "nn", "numpy", "random")
 
 
 def __getattr__(name: str) -> Any:

@@ -62,7 +62,7 @@ class Transformed:
         return self._jit(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("trace", "lower", "compile", "history"):
+        if name in ("trace", "lower", "compile", "history", "to"):
             if self._jit is None:
                 self._jit = jit(self)
             return getattr(self._jit, name)

@@ -5,6 +5,8 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
+import weft
+from tests.devices.toy import on_toy, toys
 from weft.compiler.text import parse
 from weft.devices import registry
 from weft.devices.host_memory import HOST
@@ -16,7 +18,7 @@ from weft.devices.registry import (
     device_names,
     device_problem,
     get_device,
-    loaded_devices,
+    owner_of,
 )
 
 
@@ -90,7 +92,6 @@ def test_ordinals():
     first, second = get_device("twin"), get_device("twin:1")
     assert get_device("twin:0") is first is not second is get_device("twin:1")
     assert [device_id(d) for d in (first, second)] == ["twin", "twin:1"]
-    assert loaded_devices() == (first, second)
     with pytest.raises(DeviceError) as caught:
         get_device("twin:2")
     assert str(caught.value) == ("there is no device 'twin:2': there are 2 devices 'twin' here\n"
@@ -114,6 +115,30 @@ def test_protocol_is_fulfilled(name):
     assert (device.name, device.ordinal, device.count()) == (name, 0, 1)
     assert device.memory is HOST and device.describe()
     assert {"f32", "bf16", "c128"} <= device.dtypes() and device.symbolic_sizes
+
+
+def test_owners():
+    """Whose array it is, those of the second device included, and of devices not made yet."""
+    with toys():
+        assert owner_of(np.zeros(2)) is None and owner_of(3) is None
+        first, second = on_toy([1.0]), on_toy([1.0], 1)
+        assert device_id(owner_of(first)) == "toy" and device_id(owner_of(second)) == "toy:1"
+    with toys():
+        assert device_id(owner_of(second)) == "toy:1"
+    assert owner_of(second) is None
+
+
+def test_listing():
+    with toys(broken="weft_has_no_such_module:Device"):
+        found = weft.devices()
+    assert [(d.name, d.ordinal, d.usable) for d in found] == [
+        ("cpu", 0, True), ("reference", 0, True), ("toy", 0, True), ("toy:1", 1, True),
+        ("broken", 0, False)]
+    assert str(found[3]) == "toy:1: a thread"
+    assert str(found[4]) == (
+        "broken: device 'broken' cannot be used here: No module named 'weft_has_no_such_module'")
+    assert found[4].repair == ("install what it needs, or use another device: "
+                               "'cpu', 'reference', 'toy'")
 
 
 def test_host_memory():

@@ -56,7 +56,8 @@ def test_version_is_that_of_the_package():
 
 
 def test_devices_and_threads():
-    assert set(weft.list_devices()) >= {"cpu", "reference"}
+    names = [device.name for device in weft.devices() if device.usable]
+    assert names[:2] == ["cpu", "reference"]
     before = weft.get_num_threads()
     weft.set_num_threads(1)
     assert weft.get_num_threads() == 1

@@ -1,0 +1,96 @@
+"""Running programs of devices whose arrays are not NumPy's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from weft.compiler.errors import caller_origin
+from weft.devices.protocol import DeviceError, Memory
+from weft.devices.registry import owner_of
+from weft.runtime.arrays import canonical
+from weft.runtime.executable import Executable, Output
+
+__all__ = ["DeviceExecutable"]
+
+_NUMBERS = (float, int, bool, complex, np.generic)
+
+
+class DeviceExecutable(Executable):
+    """An `Executable` whose arguments are brought to the device, and whose results stay there.
+
+    Arrays, and the 0-d ones that stand for NumPy's scalars, are handed out as the device gives
+    them, perhaps while they are computed; what NumPy would give as a Python number is one.
+    """
+
+    __slots__ = ("_memory", "_refuse")
+
+    def __init__(self, *args: Any, memory: Memory, refuse: Callable[[Sequence[Any]], None] | None,
+                 **options: Any) -> None:
+        """`refuse` is called with the arguments when one lies on another device; None: it is
+        copied."""
+        super().__init__(*args, **options)
+        self._memory = memory
+        self._refuse = refuse
+
+    def __call__(self, leaves: Sequence[Any]) -> Any:
+        """The function's result for these flat arguments."""
+        if self._hidden:
+            leaves = [*leaves, *[read() for read in self._hidden]]
+        try:
+            arrays = [self._there(v, dtype, leaves) for v, dtype in zip(leaves, self._dtypes)]
+            for i in self._donated:
+                arrays[i] = self._own(i, leaves, arrays)
+            results = self._run(arrays)
+            if self._single:
+                return results[0]
+            return self._build([self._wrapped(o, results, leaves, arrays) for o in self._outputs])
+        except DeviceError as error:
+            error.origin = error.origin or caller_origin()
+            raise
+
+    def _there(self, value: Any, dtype: np.dtype[Any], leaves: Sequence[Any]) -> Any:
+        """An argument as an array on the device, in C order."""
+        memory = self._memory
+        if memory.owns(value):
+            flags = getattr(value, "flags", None)       # not every library has strides
+            return value if flags is None or flags.c_contiguous else value.copy(order="C")
+        if isinstance(value, np.ndarray):
+            return memory.put(canonical(value.view(np.ndarray)))
+        if isinstance(value, _NUMBERS):
+            return memory.put(np.array(value, dtype))
+        if self._refuse is not None:
+            self._refuse(leaves)
+        owner = owner_of(value)
+        assert owner is not None, f"{type(value)} is no array"
+        return memory.put(canonical(owner.memory.get(value)))
+
+    def _own(self, index: int, leaves: Sequence[Any], arrays: Sequence[Any]) -> Any:
+        """A donated argument that may be overwritten: a copy where it is passed twice."""
+        array = arrays[index]
+        if array is not leaves[index]:
+            return array                                # copied already
+        roots = [_root(a) for a in arrays]
+        if roots.count(_root(array)) == 1:
+            return array
+        return array.copy() if hasattr(array, "copy") else self._memory.put(
+            np.array(self._memory.get(array)))
+
+    def _wrapped(self, output: Output, results: Sequence[Any], leaves: Sequence[Any],
+                 arrays: Sequence[Any]) -> Any:
+        kind = output.kind
+        if kind in ("array", "scalar"):
+            return results[output.index]
+        if kind == "argument":
+            given = leaves[output.index]
+            return arrays[output.index] if isinstance(given, np.ndarray) else given
+        if kind == "static":
+            return output.value
+        return self._memory.get(results[output.index]).item()
+
+
+def _root(array: Any) -> int:
+    base = getattr(array, "base", None)
+    return id(array if base is None else base)
