@@ -3,21 +3,24 @@
 Forward mode, and batching, give one node that holds the transformed graphs. Reverse mode of a
 branch or a counted loop splits each graph (`linear_map`): one node computes the results and what
 the derivative needs of them (residuals), another the tangents, which is linear and can be
-transposed. A loop's residuals are stacked by turn, save those that are the same in every turn,
-are elements of its arrays anyway, or cost next to nothing to compute again.
+transposed. Of a loop, as few bytes are stacked by turn as the residuals can cheaply be computed
+from, beside what is the same in every turn or an element of its arrays.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from weft.compiler.build import Builder
-from weft.compiler.ir import Graph, Node, is_scalar_constant
+from weft.compiler.ir import Graph, Node, is_scalar_constant, live
 from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.batch import batch, batch_into, lead
 from weft.compiler.transforms.inline import copy_node, zeros
 from weft.compiler.transforms.jvp import instantiate, push_forward
+from weft.compiler.transforms.late_products import LateProduct, late_products
+from weft.compiler.transforms.remat import minimum_cut
 from weft.compiler.transforms.transpose import (
     LinearMap,
     linear_map,
@@ -240,7 +243,8 @@ def scan_jointly(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
     return [*found[:m], *ys], tangents
 
 
-CHEAP = frozenset({"broadcast_in_dim", "reshape", "transpose", "reverse", "convert", "neg", "iota"})
+REPEATED_COST = 2.0             # flops of an elementwise op up to which it is done again
+_VIEWS = ("view", "creation", "structure")
 
 
 def scan_linearize(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
@@ -253,11 +257,11 @@ def scan_linearize(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
     results, linear, residuals = linear_map(inner, s.body, params, flags)
     pc, _, px = s.parts(params)
     ic, im, ix = s.parts(inputs)
-    roots = _roots(residuals)
     fixed = _depend_only_on(inner, pc)
+    stacked = _to_stack(inner, residuals, {*fixed, *px})
+    again, roots = _between(inner, residuals, {*fixed, *px, *stacked})
     same = [r for r in roots if r in fixed]
     arrays = [r for r in roots if r in px]
-    stacked = [r for r in roots if r not in fixed and r not in px]
     forward = s.add(b, inner.graph([*results, *stacked]), ic, im, ix)
     outer = dict(zip(pc, ic))
     invariant = [_hoisted(b, r, outer) for r in same]
@@ -269,7 +273,9 @@ def scan_linearize(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
     dconsts, dcarries = _like(k, _pick(qc, fc), ".dot"), _like(k, _pick(qm, fm), ".dot")
     now |= dict(zip([*arrays, *stacked], _like(k, [*arrays, *stacked])))
     dxs = _like(k, _pick(qx, fx), ".dot")
-    outs = linear.push(k, [_again(k, r, now) for r in residuals],
+    for n in again:
+        now[n] = copy_node(k, n, [now[i] for i in n.inputs])
+    outs = linear.push(k, [now[r] for r in residuals],
                        [*_spread(dconsts, fc), *_spread(dcarries, fm), *_spread(dxs, fx)])
     moving = [instantiate(k, r, o) for r, o, f in zip(results, outs, fm) if f]
     dys = [o for o in outs[s.m:] if o is not None]
@@ -282,24 +288,25 @@ def scan_linearize(b: Builder, node: Node, inputs: Sequence[Node], ts: Tangents
     return forward[:len(results)], tangents
 
 
-def _roots(residuals: Iterable[Node]) -> Nodes:
-    """What the residuals are computed from, cheap ops being done again."""
-    out: dict[Node, None] = {}
-    stack = list(residuals)[::-1]
-    while stack:
-        n = stack.pop()
-        if n.opname in CHEAP:
-            stack += n.inputs
-        elif n.opname not in ("constant", "size"):
-            out[n] = None
-    return list(out)
+def _to_stack(b: Builder, residuals: Sequence[Node], there: Set[Node]) -> Nodes:
+    """The nodes with the fewest bytes from which, and from what is `there`, residuals follow."""
+    graph = Graph("turn", b.params, live(b.nodes, residuals), residuals)
+    again = {n for n in graph.nodes if n.kind in _VIEWS or (
+        n.kind == "elementwise" and n.op is not None and n.op.cost <= REPEATED_COST)}
+    return minimum_cut(graph, residuals, again, there)
 
 
-def _again(b: Builder, n: Node, now: dict[Node, Node]) -> Node:
-    """A residual, computed again from its roots."""
-    if n not in now:
-        now[n] = copy_node(b, n, [_again(b, i, now) for i in n.inputs])
-    return now[n]
+def _between(b: Builder, residuals: Sequence[Node], known: Set[Node]) -> tuple[Nodes, Nodes]:
+    """The nodes, in order, that lead from what is known to the residuals; and where they begin."""
+    wanted, roots = set(residuals), []
+    again: Nodes = []
+    for n in (*reversed(b.nodes), *b.params):
+        if n in wanted and n in known:
+            roots.append(n)
+        elif n in wanted:
+            again.append(n)
+            wanted.update(n.inputs)
+    return again[::-1], roots[::-1]
 
 
 def _depend_only_on(b: Builder, params: Sequence[Node]) -> set[Node]:
@@ -320,7 +327,8 @@ def _hoisted(b: Builder, n: Node, now: dict[Node, Node]) -> Node:
 
 
 def scan_transpose(b: Builder, node: Node, cotangent: Any, wanted: Set[int]) -> Tangents:
-    """The loop turned round: it carries the cotangents of carries and sums those of constants.
+    """The loop turned round: it carries the cotangents of carries and sums those of constants,
+    or gives what these sums are products of.
 
     All carries are linear, as in the loops that `scan_linearize` makes.
     """
@@ -343,15 +351,45 @@ def scan_transpose(b: Builder, node: Node, cotangent: Any, wanted: Set[int]) -> 
     results = {**dict(enumerate(cts)), **{s.m + k: c for k, c in zip(given, cys)}}
     found = transposed_graph(inner, s.body, others, sources, results)
     n, m = len(sums), s.m
-    added = [a if c is None else accumulated(inner, a, c) for a, c in zip(sums, found[:n])]
+    late, now = _added(s, inner, found[:n], fixed)
+    kept = [k for k, c in enumerate(now) if c is not None]
     back = [instantiate(inner, p, c) for p, c in zip(pm, found[n:n + m])]
     moved = [instantiate(inner, p, c) for p, c in zip(_pick(px, wx), found[n + m:])]
-    body = inner.graph([*added, *back, *moved])
-    start = [*[zeros(b, p.tensor) for p in _pick(pc, wc)],
+    operands = [x for x in dict.fromkeys(x for products in late for p in products
+                                         for x in p.product.inputs)
+                if x not in (*arrays, *cys, *moved)]
+    inner.params = [p for p in inner.params if p not in sums or sums.index(p) in kept]
+    body = inner.graph([*[accumulated(inner, sums[k], now[k]) for k in kept], *back, *moved,
+                        *operands])
+    start = [*[zeros(b, sums[k].tensor) for k in kept],
              *[instantiate(b, p, c) for p, c in zip(pm, cotangent[:m])]]
-    outs = s.add(b, body, _pick(ic, no[0]), start,
-                 [*_pick(ix, no[1]), *[cotangent[s.m + k] for k in given]], not s.reverse)
-    return [*_spread(outs[:n], wc), *outs[n:n + m], *_spread(outs[n + m:], wx)]
+    xs = [*_pick(ix, no[1]), *[cotangent[s.m + k] for k in given]]
+    outs = s.add(b, body, _pick(ic, no[0]), start, xs, not s.reverse)
+    k = len(kept)
+    stacked = dict(zip([*arrays, *cys, *moved, *operands], [*xs, *outs[k + m:]]))
+    totals = dict(zip(kept, outs))
+    for i, products in enumerate(late):
+        for product in products:
+            term = product.over_turns(b, stacked.__getitem__)
+            totals[i] = b.add("add", totals[i], term) if i in totals else term
+    return [*_spread([totals.get(i) for i in range(n)], wc), *outs[k:k + m],
+            *_spread(outs[k + m:], wx)]
+
+
+def _added(s: _Scan, b: Builder, cotangents: Sequence[Any], fixed: Nodes
+           ) -> tuple[list[list[LateProduct]], Tangents]:
+    """What a turn adds to each sum: products that are taken after the loop, and the rest."""
+    if not isinstance(s.length, int) or s.length < 2:
+        return [[] for _ in cotangents], list(cotangents)
+    varying = {*b.params, *b.nodes}.difference(fixed, _depend_only_on(b, fixed))
+    late, now = [], []
+    for c in cotangents:
+        products, others = ([], []) if c is None else late_products(c, varying)
+        late.append(products)
+        if products:
+            c = functools.reduce(lambda x, y: b.add("add", x, y), others) if others else None
+        now.append(c)
+    return late, now
 
 
 def scan_batch(b: Builder, node: Node, inputs: Sequence[Node], batched: Sequence[bool]

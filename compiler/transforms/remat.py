@@ -76,23 +76,26 @@ def _bytes_for_work(node: Node) -> float:
     return _bytes(node) / max(1.0, work * _bytes(over))
 
 
-def minimum_cut(graph: Graph, read: Collection[Node], again: Collection[Node]) -> list[Node]:
+def minimum_cut(graph: Graph, read: Collection[Node], again: Collection[Node],
+                there: Collection[Node] | None = None) -> list[Node]:
     """The nodes with the fewest bytes from which all of `read` follow by the nodes in `again`.
 
-    The graph's parameters are there anyway. Nodes that are not in `again` can only be kept.
+    What is `there` anyway, the graph's parameters unless given, costs nothing. Nodes that are
+    neither in it nor in `again` can only be kept.
     """
+    given = set(graph.params if there is None else there)
     order = {n: i for i, n in enumerate((*graph.params, *graph.nodes))}
     flow = _Flow(2 * len(order) + 2)
     source, sink = 2 * len(order), 2 * len(order) + 1
     for node, i in order.items():
         # each node is an edge from its inner to its outer side, as wide as it has bytes
-        free = node.is_param or _is_tuple(node) or node.opname == "constant"
+        free = node in given or _is_tuple(node) or node.opname == "constant"
         flow.edge(2 * i, 2 * i + 1, inf if free else max(1, _bytes(node)))
         for x in node.inputs:
             flow.edge(2 * order[x] + 1, 2 * i, inf)
-        if not node.is_param and node not in again:
+        if node not in given and node not in again:
             flow.edge(source, 2 * i, inf)
-        if node in read and not node.is_param:
+        if node in read and node not in given:
             flow.edge(2 * i + 1, sink, inf)
     near = flow.near_side(source, sink)
     return [n for n, i in order.items() if 2 * i in near and 2 * i + 1 not in near]

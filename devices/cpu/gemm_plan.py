@@ -14,6 +14,7 @@ from weft.devices.cpu.gemm_micro import plane_type
 __all__ = ["Plan", "make_plan", "masks_are_cheap"]
 
 TILE_TURN = 1.3          # cycles of a tile's turn besides its loads and multiplications
+MASKED_COST = 2.0        # times that of a whole tile, where one row's last tile is masked
 PACK_LINE = 4.0          # cycles to pack a cache line
 UNIT_CYCLES = 1000       # to begin a unit
 LINES_APART = 2000       # cycles lost by a streaming unit for every cut of its rows
@@ -198,6 +199,8 @@ class _Planner:
                 if held > self.target.registers:
                     continue
                 cost = self._cost(rows, vectors)
+                if self.form.m is None and self.n % (vectors * self.lanes):
+                    cost *= MASKED_COST
                 if cost < least:
                     best, least = (rows, vectors), cost
         return best
@@ -271,8 +274,11 @@ class _Planner:
     def _packs_right(self, rows: int, width: int) -> bool:
         f = self.form
         direct = all(x.step(f.n) == 1 and x.step(f.k) is not None for x in f.right)
+        masks = masks_are_cheap(f, self.target)
+        if f.m is None and direct:
+            return not (masks or self.n % width == 0)     # each element is used once
         # only AVX-512 has registers for masks apart from those for accumulators
-        free_masks = masks_are_cheap(f, self.target) and self.target.vector_bytes >= 64
+        free_masks = masks and self.target.vector_bytes >= 64
         if not direct or not (free_masks or self.n % width == 0):
             return True
         if self.all_rows > 2 * rows and any(x.load is not x.expr for x in f.right):

@@ -64,7 +64,16 @@ def prefixes(w: Any) -> Any:
     return weft.associative_scan(lambda a, b: a * b, w, axis=1).sum()
 
 
-FUNCTIONS = [rnn, reversed_scan, fori, newton, counted, branches, branch_in_loop, loop_in_loop,
+def shared(w: Any) -> Any:
+    """A constant that is used thrice: in products of both orientations, and otherwise."""
+    def turn(h: Any, x: Any) -> Any:
+        h = np.tanh(h @ w + 0.5 * h @ w.T + w[0] * x)
+        return h, h[0, 1] * w[1]
+    h, ys = weft.scan(turn, np.full((1, 3), 0.2), XS)
+    return (h * h).sum() + (ys ** 2).sum()
+
+
+FUNCTIONS = [rnn, shared, reversed_scan, fori, newton, counted, branches, branch_in_loop, loop_in_loop,
              mapped, prefixes]
 every = pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 
@@ -152,6 +161,27 @@ def test_residuals_are_few() -> None:
     forward = next(n for n in graph.nodes if n.opname == "scan")
     stacks = [t for t in forward.type.elements if t.shape[:1] == (5,)]
     assert sorted(t.shape for t in stacks) == [(5,), (5, 3), (5, 3)]
+
+
+def test_cheap_residuals_are_computed_again() -> None:
+    """Of a cell of an LSTM, five hyperbolic tangents and both carries are enough."""
+    def cell(carry: Any, x: Any) -> Any:
+        h, c = carry
+        i, f, g, o = np.split(x + h @ w, 4)
+        c = (np.tanh(f) + 1) * c + (np.tanh(i) + 1) * np.tanh(g)
+        return ((np.tanh(o) + 1) * np.tanh(c), c), None
+    w, xs, zero = np.full((8, 32), 0.1), np.full((5, 32), 0.1), np.zeros(8)
+    graph = weft.grad(lambda xs: weft.scan(cell, (zero, zero), xs)[0][0].sum()).trace(xs)
+    forward = next(n for n in graph.optimize().graph.nodes if n.opname == "scan")
+    stacks = [t.shape for t in forward.type.elements if t.shape[:1] == (5,)]
+    assert stacks == [(5, 8)] * 6      # h is not needed: w is no argument
+
+
+def test_products_are_summed_after_the_loop() -> None:
+    graph = weft.grad(shared).trace(W).optimize().graph
+    back = [n for n in graph.nodes if n.opname == "scan"][1]
+    assert sum(n.opname == "dot_general" for n in graph.nodes) == 2
+    assert (3, 3) in [t.shape for t in back.type.elements]      # what is no product
 
 
 def test_batched_branches_choose() -> None:
