@@ -41,6 +41,7 @@ from weft.compiler.types import DTYPES, Dim, TensorType
 __all__ = ["cluster_graph"]
 
 HEAVY = 4.0           # flops an element from which on repeating the work is not worth a saved trip
+REPEATED = 10.0       # flops of a chain of light operations from which on they are not repeated
 MAX_DEPTH = 100       # operations one behind another: recursion follows them
 MAX_BUFFERS = 32      # arrays read by one kernel, where it is made of independent ones
 MAX_READS = 8         # different indices at which one cluster may recompute a light node
@@ -78,6 +79,7 @@ class _Fusion:
         self.home: dict[Node, Cluster] = {}         # stored or single-cluster members
         self.stored: set[Node] = set(graph.results)
         self.several: dict[Node, Cluster] = {}      # the steps of nodes with several results
+        self.repeated: dict[Node, float] = {}       # flops of what each user computes itself
         self._axis = 0
         for n in graph.nodes:
             if _is_library(n):
@@ -160,10 +162,17 @@ class _Fusion:
         return True
 
     def is_light(self, node: Node) -> bool:
-        """Whether computing the node again in every user beats storing and reading it."""
+        """Whether computing the node again in every user beats storing and reading it: where
+        that reads no more than one array of its size."""
         assert node.op is not None
-        big = [i for i in node.inputs if i.shape == node.shape and not is_scalar_constant(i)]
-        return node.op.cost < HEAVY and len(big) <= 1
+        size = node.tensor.size
+        whole = {s for s in map(_source, node.inputs) if s.tensor.size == size
+                 and not is_scalar_constant(s)}
+        work = node.op.cost + sum(self.repeated.get(u, 0) for u in self.graph.users[node])
+        if node.op.cost >= HEAVY or work >= REPEATED or len(whole) > 1:
+            return False
+        self.repeated[node] = work
+        return True
 
     def can_join(self, node: Node, k: Cluster) -> str | None:
         """None if the cluster may compute the node itself, else the reason why not."""
@@ -480,6 +489,13 @@ class _Fusion:
             k.roots.clear()
         k.roots[get] = ()
         self.home[get] = k
+
+
+def _source(node: Node) -> Node:
+    """What a view is a view of."""
+    while node.opname in _MOVES:
+        node = node.inputs[0]
+    return node
 
 
 def _is_library(node: Node) -> bool:

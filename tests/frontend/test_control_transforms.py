@@ -73,8 +73,8 @@ def shared(w: Any) -> Any:
     return (h * h).sum() + (ys ** 2).sum()
 
 
-FUNCTIONS = [rnn, shared, reversed_scan, fori, newton, counted, branches, branch_in_loop, loop_in_loop,
-             mapped, prefixes]
+FUNCTIONS = [rnn, shared, reversed_scan, fori, newton, counted, branches, branch_in_loop,
+             loop_in_loop, mapped, prefixes]
 every = pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
 
 
