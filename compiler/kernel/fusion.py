@@ -80,6 +80,8 @@ class _Fusion:
         self.stored: set[Node] = set(graph.results)
         self.several: dict[Node, Cluster] = {}      # the steps of nodes with several results
         self.repeated: dict[Node, float] = {}       # flops of what each user computes itself
+        self.order = {n: i for i, n in enumerate(graph.nodes)}
+        self.turn = 0                               # of the node that is placed
         self._axis = 0
         for n in graph.nodes:
             if _is_library(n):
@@ -93,7 +95,9 @@ class _Fusion:
                 continue
             needed_by = [k for k in self.clusters if node in k.demand]
             if needed_by or node in self.stored:
+                self.turn = self.order[node]
                 self.place(node, needed_by)
+        self.turn = 0
         self.fuse_side_by_side()
         return self.clusters
 
@@ -323,14 +327,17 @@ class _Fusion:
 
     def _leads_to(self, nodes: Iterable[Node], goal: set[Node], but: Cluster | None = None) -> bool:
         """Whether the nodes need one of the goal; a member of a cluster needs all that this does,
-        except for the cluster `but`."""
+        except for the cluster `but`.
+
+        Nodes before the one that is placed need none: goals have been placed, later ones first.
+        """
         seen: set[Node] = set()
         stack = list(nodes)
         while stack:
             n = stack.pop()
             if n in goal:
                 return True
-            if n in seen or n.is_param:
+            if n in seen or n.is_param or self.order[n] < self.turn:
                 continue
             seen.add(n)
             stack.extend(n.inputs)
