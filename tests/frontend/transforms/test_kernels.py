@@ -66,7 +66,7 @@ GRADIENTS = {
     "attention": (attention, (0, 1, 2), QKV, 6, "5 products, and the rows of softmax"),
     "attention, tanh": (attention_and_more, (0, 1, 2, 3), (*QKV[:3], f32(6, 6)), 11,
                         "softmax forward and back, 3 products forward, 6 back"),
-    "pairwise": (pairwise, 0, (f32(9, 3), f32(9, 9)), 3, "distances, sums over rows and columns"),
+    "pairwise": (pairwise, 0, (f32(9, 3), f32(9, 9)), 2, "distances; sums over rows and columns"),
 }
 
 
