@@ -1,0 +1,316 @@
+"""A compiled program on a device: loaded code, and the steps that launch it.
+
+Nothing here waits for the device, but where a loop or a branch depends on a value that it
+computes: results are arrays that may be still being computed, on the user's current stream.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weft.compiler.kernel.interp import bind_sizes
+from weft.compiler.kernel.ir import Buffer, Check, Kernel, Library, Program, Step
+from weft.compiler.kernel.nested import ALIGN, Branch, Loop
+from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.types import Dim, Size, TensorType, evaluate_dim
+from weft.devices.gpu.driver import Driver
+from weft.devices.gpu.library import LibraryCall, run_library
+from weft.devices.gpu.loops import KernelCode
+from weft.devices.gpu.pending import PENDING, guarded
+from weft.devices.protocol import Cache
+
+if TYPE_CHECKING:
+    from weft.devices.gpu.lowered import GpuLowered
+
+__all__ = ["GpuCompiled"]
+
+STATUS_BYTES = 16       # which check failed, and the value that it saw
+ALIGNMENT = 16          # of arrays whose elements vectors are read from
+
+
+class GpuCompiled:
+    """Loaded code for one program, on one device."""
+
+    def __init__(self, lowered: GpuLowered, image: bytes) -> None:
+        from weft.devices.gpu.driver import the_driver  # put in its place by tests
+
+        self.program = lowered.program
+        self.ordinal = lowered.ordinal
+        self.driver: Driver = the_driver()
+        with self.driver.use(self.ordinal), guarded(self.driver, self.ordinal):
+            module = self.driver.load(image) if image else None
+            self._functions = {code.name: self.driver.function(module, code.name)
+                               for code in lowered.unit.functions.values()}
+            self.checks: list[Check] = []
+            self._plan = _Planner(self, lowered).plan(self.program, frozenset())
+
+    def run(self, arrays: Sequence[Any], /) -> list[Any]:
+        """The results for these arguments, perhaps still being computed; see the protocol.
+
+        An index that is out of bounds is found on the device; see `pending`.
+        """
+        driver = self.driver
+        with driver.use(self.ordinal), guarded(driver, self.ordinal):
+            PENDING.poll(driver, self.ordinal)
+            call = _Call(driver, bind_sizes(self.program, arrays))
+            results = _run_outermost(self, call, [call.aligned(a) for a in arrays], arrays)
+            if self.checks:
+                PENDING.add(driver, self.ordinal, call.status_array, self.checks, call.sizes)
+        return results
+
+    def entry(self, spec: Any, /, cache: Cache | None = None) -> None:
+        """There is no native entry."""
+
+    def function(self, code: KernelCode) -> int:
+        """The loaded function of a kernel."""
+        return self._functions[code.name]
+
+
+# ---- what a program became
+
+@dataclass(frozen=True)
+class _Launch:
+    """A kernel to be launched on buffers."""
+
+    function: int
+    code: KernelCode
+    buffers: tuple[str, ...]
+    symbols: tuple[str, ...]
+    first_check: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A program with its steps made ready; `constants` are arrays on the device."""
+
+    program: Program
+    steps: tuple[Any, ...]          # a _Launch, or a Step with the plans of its programs
+    constants: dict[str, Any]
+
+
+class _Planner:
+    def __init__(self, compiled: GpuCompiled, lowered: GpuLowered) -> None:
+        from weft.devices.gpu import lowered as module  # a circle otherwise
+
+        self._compiled = compiled
+        self._unit = lowered.unit
+        self._module = module
+
+    def plan(self, program: Program, unaligned: frozenset[str]) -> _Plan:
+        """The plan of a program of which these buffers may begin anywhere."""
+        constants = {b.name: self._compiled.driver.put(np.ascontiguousarray(b.value))
+                     for b in program.buffers if b.kind == "constant"}
+        return _Plan(program, tuple(self._step(s, unaligned) for s in program.steps), constants)
+
+    def _step(self, step: Step, unaligned: frozenset[str]) -> Any:
+        k, m = step.kernel, self._module
+        if isinstance(k, Kernel):
+            code = self._unit.functions[m.step_key(step, unaligned)]
+            first = len(self._compiled.checks) + 1
+            # equal kernels have equal checks, but for the lines of the user's that these name
+            own = [c for s in k.stages for c in s.checks]
+            self._compiled.checks += [_same(c, own) for c in code.checks]
+            return _Launch(self._compiled.function(code), code, step.buffers, k.symbols, first)
+        if isinstance(k, Branch):
+            return step, tuple(self.plan(p, m.bound_unaligned(step, p, unaligned))
+                               for p in k.programs)
+        if isinstance(k, Loop):
+            return step, tuple(self.plan(p, m.unaligned_in(k) if label == "body" else frozenset())
+                               for label, p in k.nested)
+        return step, ()
+
+
+def _same(check: Check, own: Sequence[Check]) -> Check:
+    """The check among a step's own that a kernel's flattened one came from."""
+    alike = [c for c in own if (c.size, c.axis, c.kind) == (check.size, check.axis, check.kind)]
+    return next((c for c in alike if c.origin == check.origin), alike[0] if alike else check)
+
+
+# ---- one run
+
+class _Call:
+    """What one run has: sizes, the status, and the arrays that have to live until it is done."""
+
+    def __init__(self, driver: Driver, sizes: Mapping[str, int]) -> None:
+        self.driver = driver
+        self.sizes = sizes
+        self.owned: list[Any] = []
+        self.status = 0
+        self.status_array: Any = None
+
+    def bytes(self, count: int) -> int:
+        """New memory of so many bytes, which lives as long as the call."""
+        array = self.driver.empty((max(count, 1),), np.dtype(np.uint8))
+        self.owned.append(array)
+        return self.driver.pointer(array)
+
+    def begin_status(self) -> None:
+        """A status in which no check has failed."""
+        self.status_array = self.driver.empty((2,), np.dtype(np.int64))
+        self.status = self.driver.pointer(self.status_array)
+        self.driver.zero(self.status, STATUS_BYTES)
+
+    def aligned(self, array: Any) -> int:
+        """Where an argument begins; one that is not aligned is copied."""
+        pointer = self.driver.pointer(array)
+        if pointer % ALIGNMENT == 0:
+            return pointer
+        copy = self.bytes(array.nbytes)
+        self.driver.copy(copy, pointer, array.nbytes)
+        return copy
+
+    def dim(self, d: Dim) -> int:
+        """The value of a size."""
+        return d if isinstance(d, int) else evaluate_dim(d, self.sizes)
+
+    def shape(self, t: TensorType) -> tuple[int, ...]:
+        """The shape of a type."""
+        return tuple(map(self.dim, t.shape))
+
+
+def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arrays: Sequence[Any]
+                   ) -> list[Any]:
+    program, driver = compiled.program, call.driver
+    if compiled.checks:
+        call.begin_status()
+    made = {b.name: driver.empty(call.shape(b.type), b.type.dtype.numpy)
+            for b in program.buffers if b.kind == "result"}
+    given = {b.name: b.index for b in program.buffers if b.kind == "param"}
+    arena = call.bytes(call.dim(program.arena)) if program.arena != 0 else 0
+    into = {name: driver.pointer(a) for name, a in made.items()}
+    _run(compiled._plan, call, pointers, into, arena)
+    for name, i in given.items():
+        if name in program.results and pointers[i] != driver.pointer(arrays[i]):
+            driver.copy(driver.pointer(arrays[i]), pointers[i], arrays[i].nbytes)
+    return [made[n] if n in made else arrays[given[n]] for n in program.results]
+
+
+def _run(plan: _Plan, call: _Call, arguments: Sequence[int], into: Mapping[str, int], arena: int
+         ) -> None:
+    """Run a program on memory for its parameters, its results, and its temporaries."""
+    def place(b: Buffer) -> int:
+        if b.kind == "param":
+            return arguments[b.index]
+        if b.kind == "constant":
+            return call.driver.pointer(plan.constants[b.name])
+        if b.kind == "temp":
+            at = arena + call.dim(b.offset)
+            return at if isinstance(b.offset, int) else -(-at // ALIGN) * ALIGN
+        return into[b.name]
+
+    memory = {b.name: place(b) for b in plan.program.buffers if b.kind != "result"
+              or b.name in into}
+    for step in plan.steps:
+        if isinstance(step, _Launch):
+            _launch(step, call, memory)
+        else:
+            one, inner = step
+            if isinstance(one.kernel, Library):
+                _library(one, call, memory)
+            elif isinstance(one.kernel, Branch):
+                _branch(one, inner, call, memory)
+            else:
+                _loop(one, inner, call, memory)
+
+
+def _launch(step: _Launch, call: _Call, memory: Mapping[str, int]) -> None:
+    code = step.code
+    units = call.dim(code.units)
+    if units <= 0:
+        return
+    grid = -(-units // code.per_block)
+    grid = min(grid, code.most) if code.most else grid
+    values = [memory[b] for b in step.buffers] + [call.sizes[s] for s in step.symbols]
+    if code.checks:
+        values += [call.status, step.first_check]
+    slots = (ctypes.c_int64 * len(values))(*values)
+    base = ctypes.addressof(slots)
+    params = (ctypes.c_void_p * len(values))(*(base + 8 * i for i in range(len(values))))
+    call.driver.launch(step.function, grid, code.threads, 0, ctypes.addressof(params))
+
+
+def _library(step: Step, call: _Call, memory: Mapping[str, int]) -> None:
+    k = step.kernel
+    assert isinstance(k, Library)
+    arrays = {n: call.driver.view(memory[b], call.shape(t), t.dtype.numpy, call)
+              for (n, t), b in zip(k.buffers, step.buffers)}
+    attrs = {name: _concrete(v, call) for name, v in k.attrs}
+    run_library(LibraryCall(k, tuple(a for n, a in arrays.items() if n not in k.outputs),
+                            tuple(arrays[n] for n in k.outputs), attrs, call.driver))
+
+
+def _concrete(value: Any, call: _Call) -> Any:
+    if isinstance(value, Size):
+        return call.dim(value)
+    return tuple(_concrete(v, call) for v in value) if isinstance(value, (tuple, list)) else value
+
+
+# ---- control flow, driven by the host
+
+def _read(call: _Call, pointer: int, dtype: np.dtype[Any]) -> int:
+    """A number that the device computes; waits for it."""
+    return int(np.frombuffer(call.driver.read(pointer, dtype.itemsize), dtype)[0])
+
+
+def _branch(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str, int]) -> None:
+    k = step.kernel
+    assert isinstance(k, Branch)
+    places = [memory[b] for b in step.buffers]
+    at = _read(call, places[0], k.buffers[0][1].dtype.numpy)
+    plan = plans[at if 0 <= at < len(plans) else -1]
+    n = len(k.buffers) - len(k.outputs)
+    _run(plan, call, places[1:n], dict(zip(plan.program.results, places[n:])),
+         memory.get(step.scratch, 0))
+
+
+def _loop(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str, int]) -> None:
+    """Carries are written where they are read, or to and fro between two places."""
+    k = step.kernel
+    assert isinstance(k, Loop)
+    places = [memory[b] for b in step.buffers]
+    n, first = len(k.buffers) - len(k.outputs), k.first_carry
+    sizes = [call.dim(t.nbytes) for t in k.carry_types]
+    before, moving = places[:first], places[first + k.carries:n]
+    state, ys = places[n:n + k.carries], places[n + k.carries:]
+    for source, target, size in zip(places[first:], state, sizes):
+        call.driver.copy(target, source, size)
+    scratch = memory.get(step.scratch, 0)
+    spare = [p if i in k.in_place else scratch + call.dim(k.spares[i]) if i in k.spares
+             else call.bytes(size) for i, (p, size) in enumerate(zip(state, sizes))]
+    rows = [call.dim(t.nbytes) for t in _row_types(k, n)]
+    flag = call.bytes(ALIGNMENT) if k.cond is not None else 0
+    turns = iter(lambda: None, 0) if k.cond is not None else iter(_turns(k, call))
+    body = plans[-1]
+    for i in turns:
+        at = [x if i is None else x + i * row for x, row in zip(moving, rows)]
+        arguments = [*before, *state, *at]
+        if k.cond is not None:
+            cond = plans[0]
+            _run(cond, call, arguments, {cond.program.results[0]: flag}, scratch)
+            if not _read(call, flag, np.dtype(np.uint8)):
+                break
+        outs = [y + (i or 0) * row for y, row in zip(ys, rows[len(moving):])]
+        _run(body, call, arguments, dict(zip(body.program.results, [*spare, *outs])), scratch)
+        state, spare = spare, state
+    for source, target, size in zip(state, places[n:], sizes):
+        if source != target:
+            call.driver.copy(target, source, size)
+
+
+def _row_types(k: Loop, n: int) -> list[TensorType]:
+    """The types of what moves along, then of what is collected: without their first axis."""
+    moving = [t for _, t in k.buffers[k.first_carry + k.carries:n]]
+    ys = [t for _, t in k.buffers[n + k.carries:]]
+    if k.cond is not None:
+        return [*moving]
+    return [TensorType(t.shape[1:], t.dtype) for t in (*moving, *ys)]
+
+
+def _turns(k: Loop, call: _Call) -> range:
+    length = call.dim(k.length)
+    return range(length - 1, -1, -1) if k.reverse else range(length)
+

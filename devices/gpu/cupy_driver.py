@@ -1,0 +1,193 @@
+"""The driver over CuPy: its pool, its current streams, its driver API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import cupy
+import numpy as np
+from cupy.cuda import driver as api
+from cupy.cuda import runtime
+
+from weft.devices.gpu.driver import DriverError, HostArray
+from weft.devices.gpu.nvrtc import build, nvrtc_version
+
+__all__ = ["CupyDriver"]
+
+_MEMORY = 2                             # cudaErrorMemoryAllocation
+_OLD = 35                               # cudaErrorInsufficientDriver
+_ABSENT = (34, 100)                     # a stub of the driver's library; no device
+
+
+class CupyDriver:
+    """What CuPy offers, as `Driver` has it."""
+
+    xp: Any = cupy
+
+    def __init__(self) -> None:
+        """Raises `DriverError` where there is no driver, an old one, or no device."""
+        have, need = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+        if have == 0:
+            raise DriverError("absent", "there is no NVIDIA driver")
+        if have // 1000 < need // 1000:
+            raise DriverError("old", f"the NVIDIA driver is for CUDA {_version(have)}, "
+                                     f"CuPy for CUDA {_version(need)}")
+        with _translated():
+            if runtime.getDeviceCount() == 0:
+                raise DriverError("absent", "the NVIDIA driver knows no device")
+
+    def count(self) -> int:
+        """How many devices there are."""
+        with _translated():
+            return int(runtime.getDeviceCount())
+
+    def architecture(self, ordinal: int) -> str:
+        """The newest that both the device and NVRTC know: code for it runs on the device."""
+        return _architecture(ordinal)
+
+    def processors(self, ordinal: int) -> int:
+        """How many multiprocessors a device has."""
+        with _translated():
+            return int(cupy.cuda.Device(ordinal).attributes["MultiProcessorCount"])
+
+    def memory(self, ordinal: int) -> tuple[int, int]:
+        """Bytes in use by CuPy's pool, and of the device in all."""
+        with cupy.cuda.Device(ordinal):
+            _, total = runtime.memGetInfo()
+            return int(cupy.get_default_memory_pool().used_bytes()), int(total)
+
+    def use(self, ordinal: int) -> Any:
+        """Make a device the current one for a while."""
+        return cupy.cuda.Device(ordinal)
+
+    # ---- arrays
+
+    def owns(self, value: object, ordinal: int) -> bool:
+        """Whether it is a `cupy.ndarray` on this device."""
+        return isinstance(value, cupy.ndarray) and value.device.id == ordinal
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+        """A new array from CuPy's pool."""
+        with _translated():
+            return cupy.empty(tuple(shape), dtype)
+
+    def pointer(self, array: Any) -> int:
+        """Where an array begins."""
+        return int(array.data.ptr)
+
+    def view(self, pointer: int, shape: Sequence[int], dtype: np.dtype[Any], owner: Any) -> Any:
+        """An array over memory that `owner` keeps."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        memory = cupy.cuda.UnownedMemory(pointer, max(1, nbytes), owner)
+        return cupy.ndarray(tuple(shape), dtype, cupy.cuda.MemoryPointer(memory, 0))
+
+    def put(self, array: HostArray) -> Any:
+        """A copy on the current device."""
+        with _translated():
+            return cupy.array(array, order="C")
+
+    def get(self, array: Any) -> HostArray:
+        """A copy on the host."""
+        with _translated():
+            found: HostArray = array.get()
+            return found
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy memory of the device, on the current stream."""
+        with _translated():
+            runtime.memcpyAsync(target, source, nbytes, runtime.memcpyDefault,
+                                cupy.cuda.get_current_stream().ptr)
+
+    def zero(self, target: int, nbytes: int) -> None:
+        """Fill memory with zeros, on the current stream."""
+        with _translated():
+            runtime.memsetAsync(target, 0, nbytes, cupy.cuda.get_current_stream().ptr)
+
+    def read(self, pointer: int, nbytes: int) -> bytes:
+        """The contents of memory, behind what is in the current stream."""
+        host = np.empty(nbytes, np.uint8)
+        with _translated():
+            stream = cupy.cuda.get_current_stream()
+            runtime.memcpyAsync(host.ctypes.data, pointer, nbytes, runtime.memcpyDeviceToHost,
+                                stream.ptr)
+            stream.synchronize()
+        return host.tobytes()
+
+    # ---- code
+
+    def compiler(self) -> str:
+        """NVRTC with its version."""
+        return f"NVRTC {nvrtc_version()}"
+
+    def build(self, source: str, arch: str, fast_math: bool) -> bytes:
+        """Machine code, by NVRTC."""
+        return build(source, arch, fast_math).cubin
+
+    def load(self, image: bytes) -> Any:
+        """Machine code, loaded on the current device."""
+        module = cupy.cuda.function.Module()
+        with _translated():
+            module.load(image)
+        return module
+
+    def function(self, module: Any, name: str) -> int:
+        """A kernel of loaded code."""
+        with _translated():
+            return int(module.get_function(name).ptr)
+
+    def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
+        """Run a kernel on the current stream."""
+        with _translated():
+            api.launchKernel(function, grid, 1, 1, block, 1, 1, shared,
+                             cupy.cuda.get_current_stream().ptr, params, 0)
+
+    # ---- time
+
+    def record(self) -> Any:
+        """An event behind what is in the current stream."""
+        event = cupy.cuda.Event(disable_timing=True)
+        with _translated():
+            event.record()
+        return event
+
+    def is_done(self, mark: Any) -> bool:
+        """Whether the event has come."""
+        with _translated():
+            return bool(mark.done)
+
+    def finish(self, mark: Any) -> None:
+        """Wait for the event."""
+        with _translated():
+            mark.synchronize()
+
+
+@cache
+def _architecture(ordinal: int) -> str:
+    with _translated():
+        major, minor = (int(cupy.cuda.Device(ordinal).attributes[f"ComputeCapability{part}"])
+                        for part in ("Major", "Minor"))
+    newest = 90 if nvrtc_version() < (12, 8) else 120
+    return f"sm_{min(10 * major + minor, newest)}"
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """CuPy's errors as `DriverError`."""
+    try:
+        yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        words = [w.replace(",", "") for w in str(error).split()]
+        asked = next((int(w) for w in words if w.isdigit()), 0)
+        raise DriverError("memory", str(error), asked) from None
+    except (runtime.CUDARuntimeError, api.CUDADriverError) as error:
+        status = int(getattr(error, "status", 0))
+        kind = "memory" if status == _MEMORY else "old" if status == _OLD else \
+            "absent" if status in _ABSENT else "lost"
+        raise DriverError(kind, str(error)) from None

@@ -1,0 +1,87 @@
+"""The GPU device: graphs become programs of kernels, kernels CUDA C++, that machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weft.compiler.ir import Graph
+from weft.compiler.target import Target
+from weft.devices.gpu.driver import Driver, DriverError, the_driver
+from weft.devices.gpu.pending import PENDING, device_error, guarded
+from weft.devices.gpu.target import target_named
+from weft.devices.protocol import Array, Memory
+
+if TYPE_CHECKING:
+    from weft.devices.gpu.lowered import GpuLowered
+
+__all__ = ["GpuDevice", "GpuMemory"]
+
+
+class GpuDevice:
+    """One of NVIDIA's GPUs, through CuPy."""
+
+    name = "gpu"
+
+    def __init__(self, ordinal: int = 0) -> None:
+        """Raises `ImportError` without CuPy, `DeviceError` where there is no driver for it."""
+        self.ordinal = ordinal
+        try:
+            self.driver: Driver = the_driver()
+        except DriverError as error:
+            raise device_error(error) from None
+        self.memory = GpuMemory(self.driver, ordinal)
+
+    def count(self) -> int:
+        """How many there are here."""
+        return self.driver.count()
+
+    def target(self) -> Target:
+        """This device."""
+        with guarded(self.driver, self.ordinal):
+            return target_named(self.driver.architecture(self.ordinal),
+                                self.driver.processors(self.ordinal))
+
+    def supported(self) -> frozenset[str]:
+        """All ops but those that no schedule, table line or library covers."""
+        from weft.devices.gpu.lowered import supported  # when a graph is lowered, not before
+
+        return supported()
+
+    def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> GpuLowered:
+        """The program of kernels for an optimised graph."""
+        from weft.devices.gpu.lowered import lower  # see above
+
+        return lower(graph, target, donated, self.ordinal)
+
+
+class GpuMemory(Memory):
+    """A device's memory: `cupy.ndarray`, from CuPy's pool."""
+
+    def __init__(self, driver: Driver, ordinal: int) -> None:
+        self._driver = driver
+        self._ordinal = ordinal
+
+    def owns(self, value: object, /) -> bool:
+        """Whether it is a CuPy array on this device."""
+        return self._driver.owns(value, self._ordinal)
+
+    def put(self, array: Array, /) -> Any:
+        """A copy on the device."""
+        with self._driver.use(self._ordinal), guarded(self._driver, self._ordinal):
+            return self._driver.put(array)
+
+    def get(self, array: Any, /) -> Array:
+        """A copy on the host; raises what went wrong on the device before."""
+        with self._driver.use(self._ordinal), guarded(self._driver, self._ordinal):
+            PENDING.wait(self._driver, self._ordinal)
+            return np.asarray(self._driver.get(array))
+
+    def wait(self, arrays: Sequence[Any], /) -> None:
+        """Wait until all that was launched is done; raise what went wrong."""
+        with self._driver.use(self._ordinal), guarded(self._driver, self._ordinal):
+            self._driver.finish(self._driver.record())
+            PENDING.wait(self._driver, self._ordinal)
+

@@ -1,0 +1,214 @@
+"""Graphs to programs of kernels, and these to CUDA C++: what comes before there is machine code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from weft.compiler.digest import content_key
+from weft.compiler.ir import Graph
+from weft.compiler.kernel.ir import Kernel, Library, Program, Step
+from weft.compiler.kernel.nested import Branch, Loop
+from weft.compiler.kernel.program import build_program
+from weft.compiler.kernel.pullback import POINTWISE, UPDATES
+from weft.compiler.kernel.split import split_reductions
+from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.ops.registry import OPS, names_of_kind
+from weft.compiler.target import Target
+from weft.compiler.types import Dim, TensorType
+from weft.devices.gpu.driver import the_driver
+from weft.devices.gpu.emit import emit_kernel
+from weft.devices.gpu.loops import KernelCode
+from weft.devices.gpu.lower import TABLE
+from weft.devices.gpu.nvrtc import build
+from weft.devices.gpu.prelude import TYPES, needed
+from weft.devices.protocol import Cache, Compiled, DeviceError, KernelInfo
+
+__all__ = ["GpuLowered", "Unit", "lower", "supported"]
+
+_KINDS = ("kernels", "cuda", "ptx")
+_COMPOSED = frozenset({"call", "pinv"})     # replaced by other ops before a device sees them
+
+
+def supported() -> frozenset[str]:
+    """All ops but those that no schedule, table line or library covers."""
+    others = names_of_kind("reduction", "contraction", "scan", "sort", "structure", "control",
+                           "factorization", "transform", "custom")
+    return TABLE.union(POINTWISE, UPDATES, others, ("searchsorted",)) - _COMPOSED
+
+
+def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: int = 0
+          ) -> GpuLowered:
+    """The program of kernels for an optimised graph, which may overwrite the `donated` parameters.
+    """
+    program = build_program(graph, target, [graph.params[i] for i in donated])
+    return GpuLowered(graph, split_reductions(program, target), target, ordinal)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A program's code: the text of all its kernels, and the function of every step.
+
+    `functions` are by the step's key (`GpuLowered.code_of`).
+    """
+
+    source: str
+    functions: dict[str, KernelCode]
+
+
+class GpuLowered:
+    """A program of kernels; its CUDA C++ is written when it is first asked for."""
+
+    kinds = _KINDS
+
+    def __init__(self, graph: Graph, program: Program, target: Target, ordinal: int = 0) -> None:
+        self.graph = graph
+        self.program = program
+        self.target = target
+        self.ordinal = ordinal
+
+    @cached_property
+    def unit(self) -> Unit:
+        """The kernels' code."""
+        functions: dict[str, KernelCode] = {}
+        for step, unaligned in _kernel_steps(self.program, frozenset()):
+            key = step_key(step, unaligned)
+            if key not in functions:
+                assert isinstance(step.kernel, Kernel)
+                name = _function_name(step.name, {c.name for c in functions.values()})
+                functions[key] = emit_kernel(step.kernel, name, _inner(step, unaligned),
+                                             self.target)
+        body = "\n".join(c.text for c in functions.values())
+        return Unit("\n".join([TYPES + needed(body), body]), functions)
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """What each step does, in order."""
+        return tuple(_describe(self.program, "", 1))
+
+    def text(self, kind: str) -> str:
+        """`kernels`, `cuda` or `ptx`."""
+        if kind == "kernels":
+            return self.program.text()
+        if kind == "cuda":
+            return self.unit.source
+        if kind == "ptx":
+            return build(self.unit.source, self.target.cpu, self.target.fast_math).ptx
+        raise DeviceError(f"device 'gpu' has no {kind} text",
+                          expected=f"one of {', '.join(_KINDS)}")
+
+    def compile(self, cache: Cache | None = None) -> Compiled:
+        """Machine code, from the cache where that has it, loaded on the device."""
+        from weft.devices.gpu.compiled import GpuCompiled  # needs a device
+
+        return GpuCompiled(self, self.image(cache))
+
+    def image(self, cache: Cache | None = None) -> bytes:
+        """Machine code, from the cache where that has it; empty for a program without kernels."""
+        if not self.unit.functions:
+            return b""
+        driver = the_driver()
+        key = content_key("gpu", driver.compiler(), self.target.cpu, str(self.target.fast_math),
+                          self.unit.source)
+        found = cache.get(key) if cache is not None else None
+        if found is None:
+            found = driver.build(self.unit.source, self.target.cpu, self.target.fast_math)
+            if cache is not None:
+                cache.put(key, found)
+        return found
+
+
+# ---- which buffers begin where vectors can be read
+
+def step_key(step: Step, unaligned: frozenset[str]) -> str:
+    """Equal for steps that one function serves; `unaligned` are buffers of the program."""
+    return f"{step.kernel.key}\n{sorted(_inner(step, unaligned))}"
+
+
+def _inner(step: Step, unaligned: frozenset[str]) -> frozenset[str]:
+    """The kernel's names of the buffers that may begin anywhere."""
+    return frozenset(n for (n, _), b in zip(step.kernel.buffers, step.buffers) if b in unaligned)
+
+
+def unaligned_in(step: Loop) -> frozenset[str]:
+    """The buffers of a loop's body that begin anywhere: elements of arrays that it goes along."""
+    n, inputs = step.first_carry + step.carries, len(step.buffers) - len(step.outputs)
+    params = {b.index: b for b in step.body.buffers if b.kind == "param"}
+    names = [params[i].name for i in range(n, inputs)
+             if step.cond is None and _odd(params[i].type)]
+    outs = {b.name: b for b in step.body.buffers}
+    names += [r for r in step.body.results[step.carries:] if _odd(outs[r].type)]
+    return frozenset(names)
+
+
+def _odd(t: TensorType) -> bool:
+    return not isinstance(t.nbytes, int) or t.nbytes % 16 != 0
+
+
+def _kernel_steps(program: Program, unaligned: frozenset[str]
+                  ) -> Iterator[tuple[Step, frozenset[str]]]:
+    """All kernels, nested ones too, each with the unaligned buffers of its program."""
+    for step in program.steps:
+        if isinstance(step.kernel, Branch):
+            inherited = _inner(step, unaligned)
+            for inner in step.kernel.programs:
+                yield from _kernel_steps(inner, _bound(step.kernel, inner, inherited))
+        elif isinstance(step.kernel, Loop):
+            for label, inner in step.kernel.nested:
+                names = unaligned_in(step.kernel) if label == "body" else frozenset()
+                yield from _kernel_steps(inner, names)
+        elif isinstance(step.kernel, Kernel):
+            yield step, unaligned
+
+
+def bound_unaligned(step: Step, inner: Program, unaligned: frozenset[str]) -> frozenset[str]:
+    """The unaligned buffers of a branch's program, in a program with these."""
+    assert isinstance(step.kernel, Branch)
+    return _bound(step.kernel, inner, _inner(step, unaligned))
+
+
+def _bound(step: Branch, inner: Program, unaligned: frozenset[str]) -> frozenset[str]:
+    names = [n for n, _ in step.buffers]
+    operands = names[1:len(names) - len(step.outputs)]
+    params = {b.index: b.name for b in inner.buffers if b.kind == "param"}
+    found = {params[i] for i, n in enumerate(operands) if n in unaligned}
+    return frozenset(found | {r for n, r in zip(step.outputs, inner.results) if n in unaligned})
+
+
+def _function_name(stem: str, taken: set[str]) -> str:
+    name = base = re.sub(r"\W", "_", stem)
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    return name
+
+
+# ---- what explain says
+
+def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[KernelInfo]:
+    """The steps of a program, those of loops and branches behind them."""
+    for step in program.steps:
+        nested = isinstance(step.kernel, (Branch, Loop))
+        each = turns if turns is not None else 1
+        yield KernelInfo(step.name, step.ops, step.origins,
+                         0 if nested else int(step.flops) * each,
+                         0 if nested else int(step.nbytes) * each, merged=(),
+                         stopped="; ".join(step.notes), inside=inside, turns=turns,
+                         fallback=_fallback(step))
+        if isinstance(step.kernel, (Branch, Loop)):
+            for label, inner in step.kernel.nested:
+                yield from _describe(inner, f"{step.name}, {label}", _turns(step.kernel, turns))
+
+
+def _fallback(step: Step) -> str:
+    if isinstance(step.kernel, Library) and OPS[step.kernel.op].kind == "custom":
+        return f"{step.kernel.op} has no kernel for the GPU: its NumPy reference runs on the host"
+    return ""
+
+
+def _turns(kernel: Branch | Loop, outer: Dim | None) -> Dim | None:
+    if isinstance(kernel, Branch) or outer is None:
+        return outer
+    return outer * kernel.length if kernel.cond is None else None

@@ -1,0 +1,125 @@
+"""NVRTC, called directly: CUDA C++ to machine code, without a GPU or a toolkit.
+
+The library is that of the wheel `nvidia-cuda-nvrtc` (or `nvidia-cuda-nvrtc-cu12`), of the toolkit
+that `CUDA_PATH` names or that lies at /usr/local/cuda, or the one the loader finds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from ctypes.util import find_library
+from functools import cache
+from pathlib import Path
+
+from weft.compiler.lazy_dataclass import dataclass
+from weft.devices.protocol import DeviceError
+
+__all__ = ["Built", "build", "nvrtc_problem", "nvrtc_version"]
+
+# No contraction of products and sums, and no approximations: answers are NumPy's.
+_EXACT = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
+          "--device-as-default-execution-space")
+_FAST = ("--std=c++17", "--use_fast_math", "--device-as-default-execution-space")
+_REPAIR = "pip install nvidia-cuda-nvrtc (for CUDA 12: nvidia-cuda-nvrtc-cu12)"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What NVRTC makes of a text: machine code, and the PTX that it was made from."""
+
+    cubin: bytes
+    ptx: str
+
+
+def build(source: str, arch: str, fast_math: bool = False) -> Built:
+    """The text compiled for an architecture such as ``"sm_90"``.
+
+    Raises `DeviceError` where there is no NVRTC, or the text is refused.
+    """
+    lib = _library()
+    program = ctypes.c_void_p()
+    _check(lib, lib.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"weft.cu", 0,
+                                       None, None))
+    try:
+        options = [f"--gpu-architecture={arch}", *(_FAST if fast_math else _EXACT)]
+        array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+        if lib.nvrtcCompileProgram(program, len(options), array):
+            raise DeviceError(f"NVRTC refused the generated code for {arch}:\n{_log(lib, program)}",
+                              repair="this is a mistake in weft: please report it with the code")
+        return Built(_bytes(lib, program, "CUBIN"),
+                     _bytes(lib, program, "PTX").rstrip(b"\0").decode())
+    finally:
+        lib.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def nvrtc_version() -> tuple[int, int]:
+    """The version of the library: (13, 0)."""
+    lib, major, minor = _library(), ctypes.c_int(), ctypes.c_int()
+    _check(lib, lib.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return major.value, minor.value
+
+
+def nvrtc_problem() -> str | None:
+    """Why NVRTC cannot be used here, or None if it can."""
+    try:
+        _library()
+    except DeviceError as error:
+        return error.what
+    return None
+
+
+def _log(lib: ctypes.CDLL, program: ctypes.c_void_p) -> str:
+    return _bytes(lib, program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
+
+
+def _bytes(lib: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    _check(lib, getattr(lib, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    data = ctypes.create_string_buffer(size.value)
+    _check(lib, getattr(lib, f"nvrtcGet{what}")(program, data))
+    return data.raw
+
+
+def _check(lib: ctypes.CDLL, status: int) -> None:
+    if status:
+        lib.nvrtcGetErrorString.restype = ctypes.c_char_p
+        raise DeviceError(f"NVRTC failed: {lib.nvrtcGetErrorString(status).decode()}")
+
+
+# ---- where it is
+
+@cache
+def _library() -> ctypes.CDLL:
+    tried = []
+    for place in _places():
+        try:
+            return ctypes.CDLL(place)
+        except OSError as error:
+            tried.append(str(error))
+    raise DeviceError("there is no NVRTC, which compiles kernels for GPUs", repair=_REPAIR)
+
+
+def _places() -> Iterator[str]:
+    """Where it may be: the newest of each place first."""
+    for folder in (*_wheel_folders(), *_toolkit_folders()):
+        names = glob.glob(str(folder / "libnvrtc.so*")) + glob.glob(str(folder / "nvrtc64_*.dll"))
+        yield from sorted((n for n in names if "alt" not in Path(n).name), reverse=True)
+    found = find_library("nvrtc")
+    if found:
+        yield found
+
+
+def _wheel_folders() -> list[Path]:
+    spec = importlib.util.find_spec("nvidia")
+    roots: Sequence[str] = spec.submodule_search_locations or () if spec else ()
+    return [Path(root) / part for root in roots for part in (
+        "cu13/lib", "cuda_nvrtc/lib", "cu13/bin/x86_64", "cuda_nvrtc/bin")]
+
+
+def _toolkit_folders() -> list[Path]:
+    roots = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    return [Path(r) / part for r in roots if r for part in ("lib64", "lib", "bin")]

@@ -1,0 +1,230 @@
+"""Deciding how threads share a kernel: as plain data, from the kernel IR alone.
+
+A kernel of kind ``points`` has a thread for every few points of its space. One of kind ``rows`` has
+a team of threads for every row, which shares each stage's inner space and joins its reductions; a
+team of one thread takes any stage as it is written.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from weft.compiler.kernel.expr import Expr, walk
+from weft.compiler.kernel.index import Axis, Index
+from weft.compiler.kernel.ir import Kernel, Stage
+from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.types import Dim, TensorType
+
+__all__ = ["Schedule", "again", "extent_of", "known", "schedule", "unit_accesses"]
+
+VECTOR_BYTES = 16       # what one instruction moves
+THREADS = 256           # of a block, where nothing else decides
+MOST_THREADS = 1024
+BUSY = 1 << 16          # threads from which a device has enough to do
+TURNS = 8               # of a team's threads along a row, up to which the team is kept small
+HELD = 64               # 4-byte registers for what later stages need again
+ATOMIC = 1 << 12        # turns of an update, one after another, from which they are made atomic
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How threads share a kernel.
+
+    `threads` make a block. `vectors` has, for each stage, how many neighbouring elements a thread
+    takes at a time. Of kind ``rows``: `team` threads share a row; with `across`, neighbouring
+    threads take neighbouring rows, else neighbouring elements of a row; `held` has, for each stage,
+    how many turns of a thread's loop are unrolled, so that what a later stage needs again stays in
+    registers (0: it is read or computed again). With `atomic`, updates that may meet are made by
+    atomic operations, in any order.
+    """
+
+    kind: str
+    threads: int
+    vectors: tuple[int, ...]
+    team: int = 1
+    across: bool = False
+    held: tuple[int, ...] = ()
+    atomic: bool = False
+
+    def __str__(self) -> str:
+        words = [self.kind, f"{self.threads} threads"]
+        if self.kind == "rows":
+            words.append(f"{self.team} for a row" + (", rows side by side" * self.across))
+        if any(v > 1 for v in self.vectors):
+            words.append("vectors of " + ", ".join(map(str, self.vectors)))
+        if any(self.held):
+            words.append("held turns " + ", ".join(map(str, self.held)))
+        return ", ".join([*words, "atomic"] if self.atomic else words)
+
+
+def schedule(kernel: Kernel, unaligned: frozenset[str] = frozenset()) -> Schedule:
+    """The schedule of a flattened kernel; `unaligned` are buffers that may begin anywhere."""
+    if not kernel.reduces and not kernel.scratch:
+        vectors = tuple(_points_vector(kernel, s, unaligned) for s in kernel.stages)
+        return Schedule("points", THREADS, vectors, atomic=_is_atomic(kernel))
+    return _rows(kernel, unaligned)
+
+
+# ---- sizes
+
+def extent_of(axis: Axis, default: int = 256) -> int:
+    """The extent of an axis, the most it can be, or a guess."""
+    if isinstance(axis.extent, Index):
+        return axis.extent.bounds[1] if axis.extent.bounds else default
+    return known(axis.extent, default)
+
+
+def known(d: Dim, default: int = 256) -> int:
+    """A size, or a guess at it."""
+    return d if isinstance(d, int) else d.evaluate(dict.fromkeys(d.symbols, default))
+
+
+def _static(axes: tuple[Axis, ...]) -> bool:
+    return all(isinstance(a.extent, int) for a in axes)
+
+
+# ---- vectors
+
+def unit_accesses(kernel: Kernel, stage: Stage, axis: Axis, width: int,
+                  unaligned: frozenset[str]) -> tuple[list[Expr], list[int]]:
+    """The loads, and the numbers of the stores, whose `width` elements along the axis from a
+    multiple of it on lie side by side in memory, at a multiple of their size."""
+    def fits(buffer: str, index: Index) -> bool:
+        size = kernel.types[buffer].dtype.itemsize
+        if index.coefficient(axis) != 1 or buffer in unaligned or width * size > VECTOR_BYTES \
+                or kernel.types[buffer].size == 0:
+            return False
+        rest = [c for atom, c in index.terms if atom != axis]
+        return all(isinstance(c, int) and c % width == 0 for c in (*rest, index.const))
+
+    scratch = {n for n, _ in kernel.scratch}
+    loads = [e for e in walk(*stage.roots) if e.kind == "load" and not e.args
+             and e.what not in scratch and fits(e.what, e.index[0])]
+    stores = [i for i, s in enumerate(stage.stores) if s.guard is None and not s.combine
+              and s.buffer not in scratch and fits(s.buffer, s.index[0])]
+    return loads, stores
+
+
+def _best_width(kernel: Kernel, stage: Stage, axis: Axis, tail: bool,
+                unaligned: frozenset[str]) -> int:
+    """The widest vector along an axis by which most accesses can be made."""
+    scratch = {n for n, _ in kernel.scratch}
+    names = [e.what for e in walk(*stage.roots) if e.kind == "load"]
+    names += [s.buffer for s in stage.stores]
+    touched = [kernel.types[n] for n in names if n not in scratch]
+    sizes = [t.dtype.itemsize for t in touched if not _is_scalar(t)]
+    width = VECTOR_BYTES // max(sizes, default=VECTOR_BYTES)
+    while width > 1:
+        whole = isinstance(axis.extent, int) and axis.extent % width == 0
+        loads, stores = unit_accesses(kernel, stage, axis, width, unaligned)
+        if (whole or tail) and 2 * (len(loads) + len(stores)) > len(sizes):
+            return width
+        width //= 2
+    return 1
+
+
+def _is_scalar(t: TensorType) -> bool:
+    return t.size == 1
+
+
+def _points_vector(kernel: Kernel, stage: Stage, unaligned: frozenset[str]) -> int:
+    axes = (*kernel.axes, *stage.axes)
+    if not axes or stage.checks or stage.ordered or any(s.guard for s in stage.stores) \
+            or not _static(axes):
+        return 1
+    width = _best_width(kernel, stage, axes[-1], len(axes) == 1, unaligned)
+    points = prod(map(extent_of, axes))
+    while width > 1 and points // width < BUSY // 4:        # few points: rather more threads
+        width //= 2
+    return width
+
+
+# ---- rows
+
+def _rows(kernel: Kernel, unaligned: frozenset[str]) -> Schedule:
+    rows = prod(map(extent_of, kernel.axes))
+    inner = [s for s in kernel.stages if s.axes]
+    turns = max((prod(map(extent_of, s.axes)) for s in inner), default=1)
+    if _across(kernel, inner):
+        team = 1
+        while rows * team < BUSY and team < 32 and team * 8 <= turns:
+            team *= 2
+        threads = max(32, THREADS // team) * team
+        return Schedule("rows", threads, (1,) * len(kernel.stages), team, True,
+                        _held(kernel, team, (1,) * len(kernel.stages)))
+    wanted = [_row_vector(kernel, s, unaligned) for s in kernel.stages]
+    vectors = tuple(min(w for other, w in zip(kernel.stages, wanted) if other.axes == s.axes)
+                    for s in kernel.stages)         # so that threads meet the same elements again
+    steps = max((-(-prod(map(extent_of, s.axes)) // v) for s, v in zip(kernel.stages, vectors)
+                 if s.axes), default=1)
+    team = 1
+    while team < steps and (team < 32 or (team < MOST_THREADS and (
+            team * TURNS < steps or rows * team < BUSY))):
+        team *= 2
+    threads = team if team > 32 else THREADS if rows * team >= BUSY else max(32, team)
+    return Schedule("rows", threads, vectors, team, False, _held(kernel, team, vectors))
+
+
+def _score(indices: list[Index], axis: Axis) -> int:
+    """How many accesses run through memory one by one along an axis, less those that jump."""
+    steps = [ix.coefficient(axis) for ix in indices]
+    return sum(2 if c in (1, -1) else 0 if c == 0 else -1 for c in steps)
+
+
+def _memory(stages: list[Stage]) -> list[Index]:
+    out = [e.index[0] for s in stages for e in walk(*s.roots) if e.kind == "load"]
+    return out + [w.index[0] for s in stages for w in s.stores]
+
+
+def _across(kernel: Kernel, inner: list[Stage]) -> bool:
+    """Whether neighbours in memory are neighbouring rows."""
+    if not inner or not kernel.axes or extent_of(kernel.axes[-1]) < 8:
+        return False
+    along = sum(_score(_memory([s]), s.axes[-1]) for s in inner)
+    return _score(_memory(inner), kernel.axes[-1]) > along
+
+
+def _row_vector(kernel: Kernel, stage: Stage, unaligned: frozenset[str]) -> int:
+    if not stage.axes or not _static(stage.axes) or stage.checks or stage.ordered \
+            or any(s.guard or s.combine for s in stage.stores):
+        return 1
+    return _best_width(kernel, stage, stage.axes[-1], False, unaligned)
+
+
+def _held(kernel: Kernel, team: int, vectors: tuple[int, ...]) -> tuple[int, ...]:
+    """For each stage, into how many turns its loop is unrolled to keep values in registers."""
+    out = []
+    for stage, v in zip(kernel.stages, vectors):
+        same = [s for s in kernel.stages if s.axes == stage.axes]
+        turns = 0
+        if stage.axes and len(same) > 1 and _static(stage.axes):
+            turns = -(-prod(map(extent_of, stage.axes)) // (team * v))
+            words = sum(max(4, e.dtype.itemsize) // 4 for e in again(kernel, stage.axes))
+            if turns * v * words > HELD or not words:
+                turns = 0
+        out.append(turns)
+    return tuple(out)
+
+
+def again(kernel: Kernel, axes: tuple[Axis, ...]) -> list[Expr]:
+    """The loads, varying along the axes, of more than one stage over them; scratch rows too."""
+    count: dict[Expr, int] = {}
+    scratch = {n for n, _ in kernel.scratch}
+    for stage in kernel.stages:
+        if stage.axes == axes:
+            for e in walk(*stage.roots):
+                if e.kind == "load" and e.axes & frozenset(axes):
+                    count[e] = count.get(e, 0) + 1
+    return [e for e, n in count.items() if n > 1 or e.what in scratch]
+
+
+# ---- updates
+
+def _is_atomic(kernel: Kernel) -> bool:
+    """Whether turns that may meet are many, and their order does not count but for rounding."""
+    for stage in kernel.stages:
+        turns = prod(map(extent_of, stage.ordered))
+        if stage.ordered and turns >= ATOMIC:
+            return all(s.combine and kernel.types[s.buffer].dtype.itemsize <= 8
+                       for s in stage.stores)
+    return False

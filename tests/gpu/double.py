@@ -1,0 +1,178 @@
+"""A driver that runs generated CUDA C++ on the host, in place of CuPy's.
+
+Arrays are NumPy's, of a class of their own, with bytes around each allocation that no kernel may
+change. Machine code is what the C++ compiler makes of the text behind `emulator.h`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weft.devices.gpu.driver import DriverError
+
+HEADER = Path(__file__).with_name("emulator.h")
+COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+MARGIN = 64
+FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
+         "-fwrapv"]
+
+
+class EmulatedArray(np.ndarray):
+    """An array of the emulated device."""
+
+
+class EmulatedDriver:
+    """Fulfils `Driver` on the host. `limit` bounds the memory, in bytes; `broken` and `fails` make
+    it answer as a driver does that has gone wrong."""
+
+    xp: Any = np
+
+    def __init__(self, devices: int = 1, arch: str = "sm_90", limit: int | None = None) -> None:
+        self.devices = devices
+        self.arch = arch
+        self.limit = limit
+        self.held = 0
+        self.lost = False
+        self.eager = True           # whether work is done as soon as it is launched
+        self.launches: list[tuple[int, int]] = []
+        self.built = 0
+        self.reads = 0
+        self._libraries: list[Any] = []
+        self._names: dict[int, Any] = {}
+
+    def count(self) -> int:
+        return self.devices
+
+    def architecture(self, ordinal: int) -> str:
+        return self.arch
+
+    def processors(self, ordinal: int) -> int:
+        return 4
+
+    def memory(self, ordinal: int) -> tuple[int, int]:
+        return self.held, self.limit or 1 << 40
+
+    @contextmanager
+    def use(self, ordinal: int) -> Iterator[None]:
+        yield
+
+    # ---- arrays
+
+    def owns(self, value: object, ordinal: int) -> bool:
+        return isinstance(value, EmulatedArray)
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if self.limit is not None and self.held + nbytes > self.limit:
+            raise DriverError("memory", f"Out of memory allocating {nbytes:,} bytes", nbytes)
+        self.held += nbytes
+        raw = np.full(nbytes + 3 * MARGIN, 0xA5, np.uint8)
+        start = -raw.ctypes.data % MARGIN + MARGIN
+        inner = raw[start:start + nbytes]
+        inner[:] = 0xFF
+        return inner.view(dtype).reshape(tuple(shape)).view(EmulatedArray)
+
+    def pointer(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def view(self, pointer: int, shape: Sequence[int], dtype: np.dtype[Any], owner: Any) -> Any:
+        nbytes = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        memory = (ctypes.c_uint8 * nbytes).from_address(pointer)
+        size = int(np.prod(shape, dtype=np.int64))
+        return np.frombuffer(memory, np.uint8)[:size * dtype.itemsize].view(dtype).reshape(
+            tuple(shape))
+
+    def put(self, array: np.ndarray) -> Any:
+        out = self.empty(array.shape, array.dtype)
+        out[...] = array
+        return out
+
+    def get(self, array: Any) -> np.ndarray:
+        self._alive()
+        return np.array(array, copy=True, order="C", subok=False)
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        ctypes.memmove(target, source, nbytes)
+
+    def zero(self, target: int, nbytes: int) -> None:
+        ctypes.memset(target, 0, nbytes)
+
+    def read(self, pointer: int, nbytes: int) -> bytes:
+        self.reads += 1
+        return ctypes.string_at(pointer, nbytes)
+
+    # ---- code
+
+    def compiler(self) -> str:
+        return f"{COMPILER} {' '.join(FLAGS)} {HEADER.stat().st_mtime_ns}"
+
+    def build(self, source: str, arch: str, fast_math: bool) -> bytes:
+        self.built += 1
+        assert COMPILER, "no C++ compiler"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder)
+            (path / "code.cpp").write_text(f'#include "{HEADER}"\n{source}\n{_launchers(source)}')
+            made = subprocess.run([COMPILER, *FLAGS, "-o", "code.so", "code.cpp"], cwd=path,
+                                  capture_output=True, text=True)
+            assert made.returncode == 0, made.stderr[:4000]
+            return (path / "code.so").read_bytes()
+
+    def load(self, image: bytes) -> Any:
+        with tempfile.NamedTemporaryFile(suffix=".so", delete=False) as file:
+            file.write(image)
+        library = ctypes.CDLL(file.name)
+        os.unlink(file.name)
+        self._libraries.append(library)
+        return library
+
+    def function(self, module: Any, name: str) -> int:
+        function = module[f"launch_{name}"]
+        address = ctypes.cast(function, ctypes.c_void_p).value
+        assert address is not None
+        self._names[address] = function
+        return address
+
+    def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
+        self._alive()
+        self.launches.append((grid, block))
+        self._names[function](ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_void_p(params))
+
+    # ---- time
+
+    def record(self) -> Any:
+        return None
+
+    def is_done(self, mark: Any) -> bool:
+        return self.eager
+
+    def finish(self, mark: Any) -> None:
+        self._alive()
+
+    def _alive(self) -> None:
+        if self.lost:
+            raise DriverError("lost", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was "
+                                      "encountered")
+
+
+def _launchers(source: str) -> str:
+    """A function for each kernel that launches it."""
+    parts = re.split(r'(?=^extern "C" __global__)', source, flags=re.M)[1:]
+    out = []
+    for part in parts:
+        found = re.match(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(', part)
+        assert found
+        meet = "true" if re.search(r"w_join|__sync|__shfl", part) else "false"
+        out.append(f'extern "C" void launch_{found[1]}(unsigned grid, unsigned block, '
+                   f'void** params) {{ emulated_launch<{meet}>({found[1]}, grid, block, params); }}')
+    return "\n".join(out)

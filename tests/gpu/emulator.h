@@ -1,0 +1,164 @@
+// Runs generated CUDA C++ on the host: every thread of a block is a coroutine, and barriers and
+// shuffles are the points at which the next one goes on. Compiled by a C++ compiler in front of the
+// very text that NVRTC gets; blocks run one after another, so that atomics need nothing.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ucontext.h>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __launch_bounds__(n)
+#define __align__(n) __attribute__((aligned(n)))
+#define __shared__ static       // the threads of a block share what no other block uses meanwhile
+
+struct EmulatedIndex { unsigned x, y, z; };
+static EmulatedIndex threadIdx, blockIdx, blockDim, gridDim;
+
+// ---- threads
+
+namespace emulator {
+
+const int WARP = 32, MOST = 1024;
+const size_t STACK = 128 << 10;
+
+struct Barrier {                // opens when all that wait for it have come
+  int waiting = 0;
+  unsigned long generation = 0;
+};
+
+struct Thread {
+  ucontext_t context;
+  bool alive = false;
+};
+
+static Thread threads[MOST];
+static char* stacks = nullptr;
+static ucontext_t scheduler;
+static int current = 0, count = 0, alive = 0;
+static unsigned long progress = 0;
+static Barrier block_barrier, warp_barriers[MOST / WARP];
+static unsigned words[MOST];    // what threads show to the others of their warp
+static void (*body)(void*);
+static void* body_data;
+
+[[noreturn]] inline void fail(const char* why) {
+  std::fprintf(stderr, "emulator: %s (block %u, thread %d)\n", why, blockIdx.x, current);
+  std::abort();
+}
+
+inline void yield() { swapcontext(&threads[current].context, &scheduler); }
+
+inline void wait(Barrier& barrier, int all) {
+  const unsigned long generation = barrier.generation;
+  if (++barrier.waiting == all) {
+    barrier.waiting = 0;
+    ++barrier.generation;
+    ++progress;
+  }
+  while (barrier.generation == generation) yield();
+}
+
+inline int warp_size() {        // of the current thread's warp
+  const int begin = current / WARP * WARP;
+  return count - begin < WARP ? count - begin : WARP;
+}
+
+static void enter() {
+  body(body_data);
+  threads[current].alive = false;
+  --alive;
+  ++progress;
+  if (block_barrier.waiting) fail("a thread ended while others wait at a barrier");
+  swapcontext(&threads[current].context, &scheduler);
+}
+
+inline void run_block(int n) {
+  if (n > MOST) fail("a block of more than 1024 threads");
+  if (!stacks) stacks = (char*)std::malloc(STACK * MOST);
+  count = alive = n;
+  for (int i = 0; i < n; ++i) {
+    getcontext(&threads[i].context);
+    threads[i].context.uc_stack.ss_sp = stacks + STACK * i;
+    threads[i].context.uc_stack.ss_size = STACK;
+    threads[i].context.uc_link = &scheduler;
+    makecontext(&threads[i].context, enter, 0);
+    threads[i].alive = true;
+  }
+  while (alive) {
+    const unsigned long before = progress;
+    for (int i = 0; i < n; ++i) {
+      if (!threads[i].alive) continue;
+      current = i;
+      threadIdx.x = (unsigned)i;
+      swapcontext(&scheduler, &threads[i].context);
+    }
+    if (progress == before) fail("all threads wait: not all of them came to a barrier");
+  }
+}
+
+}  // namespace emulator
+
+// ---- what kernels call
+
+inline void __syncthreads() { emulator::wait(emulator::block_barrier, emulator::count); }
+
+inline void __syncwarp(unsigned = ~0u) {
+  emulator::wait(emulator::warp_barriers[emulator::current / emulator::WARP],
+                 emulator::warp_size());
+}
+
+inline unsigned __shfl_xor_sync(unsigned, unsigned word, int distance) {
+  using namespace emulator;
+  const int own = current, other = own ^ distance;
+  words[own] = word;
+  __syncwarp();
+  const unsigned found = other / WARP == own / WARP && other < count ? words[other] : word;
+  __syncwarp();
+  return found;
+}
+
+template<class T> T atomicCAS(T* p, T expected, T wanted) {
+  const T old = *p;
+  if (old == expected) *p = wanted;
+  return old;
+}
+template<class T> T atomicAdd(T* p, T x) { const T old = *p; *p = old + x; return old; }
+template<class T> T atomicMax(T* p, T x) { const T old = *p; if (x > old) *p = x; return old; }
+
+inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
+
+// ---- launches: arguments are taken from 8-byte slots, as the driver does
+
+template<bool threads_meet, class... A> struct EmulatedLaunch {
+  void (*kernel)(A...);
+  void** params;
+
+  template<size_t... I> void call(std::index_sequence<I...>) { kernel(*(A*)params[I]...); }
+  void once() { call(std::index_sequence_for<A...>()); }
+
+  void run(unsigned grid, unsigned block) {
+    gridDim = {grid, 1, 1};
+    blockDim = {block, 1, 1};
+    for (unsigned b = 0; b < grid; ++b) {
+      blockIdx = {b, 0, 0};
+      if (threads_meet) {
+        emulator::body = [](void* self) { ((EmulatedLaunch*)self)->once(); };
+        emulator::body_data = this;
+        emulator::run_block((int)block);
+      } else {
+        for (unsigned t = 0; t < block; ++t) {
+          threadIdx = {t, 0, 0};
+          once();
+        }
+      }
+    }
+  }
+};
+
+template<bool threads_meet, class... A>
+void emulated_launch(void (*kernel)(A...), unsigned grid, unsigned block, void** params) {
+  EmulatedLaunch<threads_meet, A...>{kernel, params}.run(grid, block);
+}
