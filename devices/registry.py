@@ -23,11 +23,12 @@ GROUP = "weft.devices"
 Factory = Callable[[int], Device]       # takes the ordinal
 _factories: dict[str, str | Factory] = {
     "cpu": "weft.devices.cpu.device:CpuDevice",
+    "gpu": "weft.devices.gpu.device:GpuDevice",
     "reference": "weft.devices.reference.device:ReferenceDevice",
 }
 _BUILT_IN = frozenset(_factories)
-_EXTRAS: dict[str, str] = {}            # the extra of weft's that brings what a device needs
-_LIBRARIES: dict[str, str] = {}         # libraries of arrays, each with the device they are from
+_EXTRAS: dict[str, str] = {"gpu": "gpu"}    # the extra of weft's that brings what a device needs
+_LIBRARIES: dict[str, str] = {"cupy": "gpu"}    # of arrays, each with the device they are from
 _devices: dict[str, Device] = {}
 _owners: tuple[Device, ...] = ()        # those of them that have a memory of their own
 _strangers: set[type] = set()           # classes of arrays that are no device's

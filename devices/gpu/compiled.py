@@ -111,9 +111,9 @@ class _Planner:
         if isinstance(k, Kernel):
             code = self._unit.functions[m.step_key(step, unaligned)]
             first = len(self._compiled.checks) + 1
-            # equal kernels have equal checks, but for the lines of the user's that these name
+            # of equal kernels, checks differ in the user's lines that they name
             own = [c for s in k.stages for c in s.checks]
-            self._compiled.checks += [_same(c, own) for c in code.checks]
+            self._compiled.checks += own if len(own) == len(code.checks) else code.checks
             return _Launch(self._compiled.function(code), code, step.buffers, k.symbols, first)
         if isinstance(k, Branch):
             return step, tuple(self.plan(p, m.bound_unaligned(step, p, unaligned))
@@ -122,12 +122,6 @@ class _Planner:
             return step, tuple(self.plan(p, m.unaligned_in(k) if label == "body" else frozenset())
                                for label, p in k.nested)
         return step, ()
-
-
-def _same(check: Check, own: Sequence[Check]) -> Check:
-    """The check among a step's own that a kernel's flattened one came from."""
-    alike = [c for c in own if (c.size, c.axis, c.kind) == (check.size, check.axis, check.kind)]
-    return next((c for c in alike if c.origin == check.origin), alike[0] if alike else check)
 
 
 # ---- one run

@@ -44,6 +44,11 @@ class CupyDriver:
         with _translated():
             return int(runtime.getDeviceCount())
 
+    def name(self, ordinal: int) -> str:
+        """What a device is called."""
+        with _translated():
+            return str(runtime.getDeviceProperties(ordinal)["name"].decode())
+
     def architecture(self, ordinal: int) -> str:
         """The newest that both the device and NVRTC know: code for it runs on the device."""
         return _architecture(ordinal)

@@ -12,7 +12,7 @@ from weft.compiler.target import Target
 from weft.devices.gpu.driver import Driver, DriverError, the_driver
 from weft.devices.gpu.pending import PENDING, device_error, guarded
 from weft.devices.gpu.target import target_named
-from weft.devices.protocol import Array, Memory
+from weft.devices.protocol import Array, Device, Memory
 
 if TYPE_CHECKING:
     from weft.devices.gpu.lowered import GpuLowered
@@ -20,19 +20,34 @@ if TYPE_CHECKING:
 __all__ = ["GpuDevice", "GpuMemory"]
 
 
-class GpuDevice:
+class GpuDevice(Device):
     """One of NVIDIA's GPUs, through CuPy."""
 
     name = "gpu"
 
     def __init__(self, ordinal: int = 0) -> None:
         """Raises `ImportError` without CuPy, `DeviceError` where there is no driver for it."""
-        self.ordinal = ordinal
+        self._ordinal = ordinal
         try:
             self.driver: Driver = the_driver()
         except DriverError as error:
             raise device_error(error) from None
-        self.memory = GpuMemory(self.driver, ordinal)
+        self._memory = GpuMemory(self.driver, ordinal)
+
+    @property
+    def ordinal(self) -> int:
+        """Which of several it is."""
+        return self._ordinal
+
+    @property
+    def memory(self) -> GpuMemory:
+        """CuPy's arrays on this device."""
+        return self._memory
+
+    def describe(self) -> str:
+        """The device's name and architecture."""
+        with guarded(self.driver, self.ordinal):
+            return f"{self.driver.name(self.ordinal)}, {self.driver.architecture(self.ordinal)}"
 
     def count(self) -> int:
         """How many there are here."""

@@ -44,6 +44,9 @@ class Driver(Protocol):
     def count(self) -> int:
         """How many devices there are."""
 
+    def name(self, ordinal: int) -> str:
+        """What a device is called: ``"NVIDIA H100 80GB HBM3"``."""
+
     def architecture(self, ordinal: int) -> str:
         """What code is generated for: ``"sm_90"``."""
 

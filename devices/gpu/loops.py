@@ -32,9 +32,9 @@ JOIN_BYTES = 32             # the most that one thread gives to others: a c128 a
 class KernelCode:
     """A kernel's function: its text, and how it is launched.
 
-    A block of `threads` takes `per_block` of the `units` of work; `most` bounds the blocks (0: there
-    are enough for all units). The last argument of a kernel with `checks` is the number of the
-    first of these in the status.
+    A block of `threads` takes `per_block` of the `units` of work; `most` bounds the blocks (0:
+    there are enough for all units). The last argument of a kernel with `checks` is the number of
+    the first of these in the status.
     """
 
     name: str
@@ -47,7 +47,8 @@ class KernelCode:
     plan: str = ""
 
 
-def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset()) -> KernelCode:
+def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset()
+               ) -> KernelCode:
     """Code for any kernel, by the general schedules.
 
     `unaligned` are buffers that may begin anywhere, not at a multiple of 16 bytes.
@@ -222,7 +223,8 @@ class Loops:
         self.checks.append(c)
         number = f"first_check + {len(self.checks) - 1}"
         value, size = ev.value(c.value), ev.dim(c.size)
-        good = f"{value} >= 0" if c.kind == "exponent" else f"{value} >= -{size} && {value} < {size}"
+        good = f"{value} >= 0" if c.kind == "exponent" else \
+            f"{value} >= -{size} && {value} < {size}"
         name = ev.fresh("ok")
         w.line(f"const bool {name} = {f'{ok} && ' if ok else ''}{good};")
         w.line(f"if (!({good})) w_fail(status, {number}, {value});")

@@ -1,9 +1,9 @@
 """What went wrong on a device: checks that failed there, and the driver's own errors.
 
 A program that checks indices writes what failed into a status, which lies on the device. `run` does
-not wait for it. It is looked at when the host waits anyway (`Memory.wait`, `Memory.get`), and at the
-next call of any program on that device, if it is done by then; the error is raised there, with the
-line that it came from. So it is with all asynchronous devices.
+not wait for it. It is looked at when the host waits anyway (`Memory.wait`, `Memory.get`), and at
+the next call of any program on that device, if it is done by then; the error is raised there, with
+the line that it came from.
 """
 
 from __future__ import annotations

@@ -126,7 +126,9 @@ template<class T> __device__ T w_index_min(T a, T b) { return a < b ? a : b; }
 """,
     "w_clamp": """\
 // an index that a check has found, or will find, to be outside its axis is kept inside
-__device__ i64 w_clamp(i64 i, i64 below) { return i < 0 ? 0 : i < below ? i : below > 0 ? below - 1 : 0; }
+__device__ i64 w_clamp(i64 i, i64 below) {
+  return i < 0 ? 0 : i < below ? i : below > 0 ? below - 1 : 0;
+}
 """,
     "w_threefry": """\
 __device__ u64 w_threefry(u64 key, u64 counter) {
@@ -194,7 +196,8 @@ __device__ u16 w_f32_bf16(f32 x) {
 // to f32 such that rounding that to 16 bits rounds only once: lost bits go into the last one
 __device__ f32 w_odd_f32(f64 x) {
   const u64 u = w_bits<u64>(x);
-  return x != x ? (f32)x : (f32)w_bits<f64>((u & ~0x1FFFFFFFull) | (u64)((u & 0x1FFFFFFFu) != 0) << 29);
+  const u64 lost = (u64)((u & 0x1FFFFFFFu) != 0) << 29;
+  return x != x ? (f32)x : (f32)w_bits<f64>((u & ~0x1FFFFFFFull) | lost);
 }
 """,
     "w_to_i32": """\

@@ -120,7 +120,9 @@ __device__ c128 w_csqrt(c128 z) {
   }
   f64 scale = 1.0, x = z.re, y = z.im;
   if (fabs(x) > 0x1p1000 || fabs(y) > 0x1p1000) { x *= 0x1p-100; y *= 0x1p-100; scale = 0x1p50; }
-  else if (fabs(x) < 0x1p-900 && fabs(y) < 0x1p-900) { x *= 0x1p200; y *= 0x1p200; scale = 0x1p-100; }
+  else if (fabs(x) < 0x1p-900 && fabs(y) < 0x1p-900) {
+    x *= 0x1p200; y *= 0x1p200; scale = 0x1p-100;
+  }
   const f64 t = sqrt((fabs(x) + hypot(x, y)) * 0.5);
   return x >= 0 ? w_cx(t * scale, y / (2.0 * t) * scale)
                 : w_cx(fabs(y) / (2.0 * t) * scale, copysign(t, y) * scale);
@@ -158,13 +160,19 @@ __device__ c128 w_ctanh(c128 z) {
 }
 """,
     "w_csin": """\
-__device__ c128 w_csin(c128 z) { const c128 t = w_csinh(w_cx(-z.im, z.re)); return w_cx(t.im, -t.re); }
+__device__ c128 w_csin(c128 z) {
+  const c128 t = w_csinh(w_cx(-z.im, z.re));
+  return w_cx(t.im, -t.re);
+}
 """,
     "w_ccos": """\
 __device__ c128 w_ccos(c128 z) { return w_ccosh(w_cx(-z.im, z.re)); }
 """,
     "w_ctan": """\
-__device__ c128 w_ctan(c128 z) { const c128 t = w_ctanh(w_cx(-z.im, z.re)); return w_cx(t.im, -t.re); }
+__device__ c128 w_ctan(c128 z) {
+  const c128 t = w_ctanh(w_cx(-z.im, z.re));
+  return w_cx(t.im, -t.re);
+}
 """,
     "w_casin": """\
 __device__ c128 w_casin(c128 z) {
@@ -188,12 +196,16 @@ __device__ c128 w_cacos(c128 z) {
 }
 """,
     "w_casinh": """\
-__device__ c128 w_casinh(c128 z) { const c128 t = w_casin(w_cx(-z.im, z.re)); return w_cx(t.im, -t.re); }
+__device__ c128 w_casinh(c128 z) {
+  const c128 t = w_casin(w_cx(-z.im, z.re));
+  return w_cx(t.im, -t.re);
+}
 """,
     "w_cacosh": """\
 __device__ c128 w_cacosh(c128 z) {
   const c128 t = w_cacos(z);            // i acos z or -i acos z, whichever has a positive real part
-  return t.im <= 0 && !(t.im == 0 && w_bits<i64>(t.im) >= 0) ? w_cx(-t.im, t.re) : w_cx(t.im, -t.re);
+  const bool turn = t.im < 0 || (t.im == 0 && w_bits<i64>(t.im) < 0);
+  return turn ? w_cx(-t.im, t.re) : w_cx(t.im, -t.re);
 }
 """,
     "w_catanh": """\
@@ -215,7 +227,10 @@ __device__ c128 w_catanh(c128 z) {
 }
 """,
     "w_catan": """\
-__device__ c128 w_catan(c128 z) { const c128 t = w_catanh(w_cx(-z.im, z.re)); return w_cx(t.im, -t.re); }
+__device__ c128 w_catan(c128 z) {
+  const c128 t = w_catanh(w_cx(-z.im, z.re));
+  return w_cx(t.im, -t.re);
+}
 """,
     "w_cexp2": """\
 __device__ c128 w_cexp2(c128 z) {

@@ -93,10 +93,14 @@ __device__ void w_fail(i64* status, i64 number, i64 value) {
 template<class T, class F> __device__ void w_atomic(T* p, F f) {
   if (sizeof(T) == 8) {
     u64 seen = *(volatile u64*)p, old;
-    do { old = seen; seen = atomicCAS((u64*)p, old, w_as<u64>(f(w_as<T>(old)))); } while (seen != old);
+    do {
+      old = seen; seen = atomicCAS((u64*)p, old, w_as<u64>(f(w_as<T>(old))));
+    } while (seen != old);
   } else if (sizeof(T) == 4) {
     u32 seen = *(volatile u32*)p, old;
-    do { old = seen; seen = atomicCAS((u32*)p, old, w_as<u32>(f(w_as<T>(old)))); } while (seen != old);
+    do {
+      old = seen; seen = atomicCAS((u32*)p, old, w_as<u32>(f(w_as<T>(old))));
+    } while (seen != old);
   } else {    // within the word that holds it
     u32* word = (u32*)((u64)p & ~3ull);
     const u32 shift = 8 * (u32)((u64)p & 3), mask = (sizeof(T) == 2 ? 0xFFFFu : 0xFFu) << shift;

@@ -38,7 +38,7 @@ class Writer:
 def fits_i32(index: Index) -> bool:
     """Whether all values of an index are known to be 32-bit integers."""
     bounds = index.bounds
-    return bounds is not None and -(1 << 31) < bounds[0] and bounds[1] < (1 << 31) - (1 << 20)
+    return bounds is not None and bounds[0] > -(1 << 31) and bounds[1] < (1 << 31) - (1 << 20)
 
 
 class Evaluator:

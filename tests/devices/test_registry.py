@@ -53,12 +53,12 @@ def test_absent_device():
 
 
 def test_device_whose_library_is_missing():
-    registry.register_device("gpu", "weft_has_no_such_module:Device")
-    check_device("gpu")                    # it exists, though it cannot be loaded
-    assert device_problem("gpu") == (
-        "device 'gpu' cannot be used here: No module named 'weft_has_no_such_module'")
+    registry.register_device("npu", "weft_has_no_such_module:Device")
+    check_device("npu")                    # it exists, though it cannot be loaded
+    assert device_problem("npu") == (
+        "device 'npu' cannot be used here: No module named 'weft_has_no_such_module'")
     with pytest.raises(DeviceError) as caught:
-        get_device("gpu")
+        get_device("npu")
     assert str(caught.value).endswith(
         "repair:   install what it needs, or use another device: 'cpu', 'reference'")
 

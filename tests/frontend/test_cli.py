@@ -4,10 +4,12 @@ import io
 
 import pytest
 
+from weft.devices.registry import device_names
 from weft.frontend import cli
 from weft.frontend.cli import main
 from weft.frontend.cli_target import parse_arguments
 
+KNOWN = ", ".join(map(repr, device_names()))
 SOURCE = """
 import numpy as np
 import weft
@@ -113,8 +115,8 @@ def test_show_a_graph(run, graph):
     (("show", "{file}:gelu", "--args", "f32[3-1], f32"),
      "weft: '3-1' is not a size\n  expected: a number, or a name for an open size\n"),
     (("explain", "graph.txt"), "weft: 'graph.txt' is not FILE.py:function\n"),
-    (("show", "{file}:gelu", "--args", "f32, f32", "--device", "gpuu"),
-     "weft: there is no device named 'gpuu'\n  expected: one of 'cpu', 'reference'\n"),
+    (("show", "{file}:gelu", "--args", "f32, f32", "--device", "nowhere"),
+     "weft: there is no device named 'nowhere'\n  expected: one of " + KNOWN + "\n"),
     (("ops", "tanhh"), "weft: there is no op named 'tanhh'\n  repair:   did you mean tanh, atanh, "
      "tan?\n"),
     (("opt", "{graph}", "--passes", "nothing"),

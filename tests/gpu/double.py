@@ -28,8 +28,25 @@ FLAGS = ["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-ffp-contract=off", "-f
          "-fwrapv"]
 
 
-class EmulatedArray(np.ndarray):
-    """An array of the emulated device."""
+class EmulatedArray:
+    """An array of the emulated device, whose values NumPy cannot take by itself, as CuPy's."""
+
+    __cuda_array_interface__: Any = None
+
+    def __init__(self, values: np.ndarray, ordinal: int = 0) -> None:
+        self.values = values
+        self.shape, self.dtype, self.nbytes = values.shape, values.dtype, values.nbytes
+        self.ordinal = ordinal
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("no implicit conversion of the device's arrays")
+
+    def __float__(self) -> float:
+        return float(self.values)
+
+    def get(self) -> np.ndarray:
+        """Its values, as CuPy's arrays give them."""
+        return self.values.copy()
 
 
 class EmulatedDriver:
@@ -43,6 +60,7 @@ class EmulatedDriver:
         self.arch = arch
         self.limit = limit
         self.held = 0
+        self.ordinal = 0
         self.lost = False
         self.eager = True           # whether work is done as soon as it is launched
         self.launches: list[tuple[int, int]] = []
@@ -53,6 +71,9 @@ class EmulatedDriver:
 
     def count(self) -> int:
         return self.devices
+
+    def name(self, ordinal: int) -> str:
+        return "emulated"
 
     def architecture(self, ordinal: int) -> str:
         return self.arch
@@ -65,12 +86,14 @@ class EmulatedDriver:
 
     @contextmanager
     def use(self, ordinal: int) -> Iterator[None]:
+        before, self.ordinal = self.ordinal, ordinal
         yield
+        self.ordinal = before
 
     # ---- arrays
 
     def owns(self, value: object, ordinal: int) -> bool:
-        return isinstance(value, EmulatedArray)
+        return isinstance(value, EmulatedArray) and value.ordinal == ordinal
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
@@ -81,10 +104,11 @@ class EmulatedDriver:
         start = -raw.ctypes.data % MARGIN + MARGIN
         inner = raw[start:start + nbytes]
         inner[:] = 0xFF
-        return inner.view(dtype).reshape(tuple(shape)).view(EmulatedArray)
+        return EmulatedArray(inner.view(dtype).reshape(tuple(shape)), self.ordinal)
 
     def pointer(self, array: Any) -> int:
-        return int(array.ctypes.data)
+        values = array.values if isinstance(array, EmulatedArray) else array
+        return int(values.ctypes.data)
 
     def view(self, pointer: int, shape: Sequence[int], dtype: np.dtype[Any], owner: Any) -> Any:
         nbytes = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
@@ -95,12 +119,12 @@ class EmulatedDriver:
 
     def put(self, array: np.ndarray) -> Any:
         out = self.empty(array.shape, array.dtype)
-        out[...] = array
+        out.values[...] = array
         return out
 
     def get(self, array: Any) -> np.ndarray:
         self._alive()
-        return np.array(array, copy=True, order="C", subok=False)
+        return np.array(array.values if isinstance(array, EmulatedArray) else array)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         ctypes.memmove(target, source, nbytes)
@@ -173,6 +197,7 @@ def _launchers(source: str) -> str:
         found = re.match(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(', part)
         assert found
         meet = "true" if re.search(r"w_join|__sync|__shfl", part) else "false"
+        call = f"emulated_launch<{meet}>({found[1]}, grid, block, params)"
         out.append(f'extern "C" void launch_{found[1]}(unsigned grid, unsigned block, '
-                   f'void** params) {{ emulated_launch<{meet}>({found[1]}, grid, block, params); }}')
+                   f"void** params) {{ {call}; }}")
     return "\n".join(out)

@@ -22,7 +22,14 @@ def test_doctests(name: str) -> None:
 
 
 def test_every_module_can_be_imported() -> None:
-    """No module fails at import, `__main__` apart, which runs the command line."""
+    """No module fails at import, `__main__` apart, which runs the command line.
+
+    What only a device's own library is missing for is passed over.
+    """
     for module in modules():
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                if error.name not in ("cupy", "jax"):
+                    raise
