@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["crop", "dilated", "lowest", "padded", "span", "spread", "windows_in"]
 
 Types = tuple[TensorType, ...]
-_I64 = DTYPES["i64"]
+_I32, _I64 = DTYPES["i32"], DTYPES["i64"]
 Pairs = Sequence[tuple[int, int]]
 _A = np.sin(np.arange(1.0, 61.0)).reshape(3, 4, 5)
 
@@ -170,8 +170,27 @@ def _fold_ref(xp: Any, x: Any, **attrs: Any) -> Any:
 
 def _fold_parts(b: Builder, node: Node) -> Node:
     (x,), n = node.inputs, len(node.attrs["axes"])
-    axes = tuple(range(len(x.shape) - n, len(x.shape)))
-    return b.reduce_sum(b.unwindow(x, **node.attrs), axes=axes)
+    rank = len(x.shape) - n
+    if all(isinstance(k, int) and (d == 1 or k == 1) and k <= s for k, s, d in zip(
+            x.shape[rank:], node.attrs["stride"], node.attrs["dilation"])):
+        return _fold_apart(b, x, rank, **node.attrs)
+    return b.reduce_sum(b.unwindow(x, **node.attrs), axes=tuple(range(rank, rank + n)))
+
+
+def _fold_apart(b: Builder, x: Node, rank: int, axes: Sequence[int], extent: Sequence[Dim],
+                stride: Sequence[int], dilation: Sequence[int]) -> Node:
+    """Windows that have no element in common lie side by side: nothing is to be added up."""
+    zero = b.scalar(0, x.dtype)
+    gaps = tuple(s - k for s, k in zip(stride, x.shape[rank:]))
+    x = padded(b, x, zero, range(rank, rank + len(axes)), [(0, g) for g in gaps])
+    perm = [a for d in range(rank) for a in ((d, rank + axes.index(d)) if d in axes else (d,))]
+    x = b.transpose(x, perm=tuple(perm))
+    shape, at = [], 0
+    for d in range(rank):
+        shape.append(x.shape[at] * (x.shape[at + 1] if d in axes else 1))
+        at += 2 if d in axes else 1
+    x = b.reshape(x, tuple(shape))
+    return padded(b, x, zero, axes, [(0, e - x.shape[a]) for a, e in zip(axes, extent)])
 
 
 def _fold_transpose(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[Any]:
@@ -361,8 +380,8 @@ def _reduce_window_jvp(b: Builder, node: Node, tangents: Sequence[Any]) -> Any:
     rank, count = len(x.shape), prod(a["size"])
     view = _windows_of(b, x, a, _start(a["kind"], x.dtype))
     flat = b.reshape(view, (*view.shape[:rank], count))
-    at = b.add(f"arg{a['kind']}", flat, axis=rank)
-    number = b.reshape(b.iota(shape=(count,), axis=0, dtype=_I64), a["size"])
+    at = b.convert(b.add(f"arg{a['kind']}", flat, axis=rank), _I32)     # half of what is kept
+    number = b.reshape(b.iota(shape=(count,), axis=0, dtype=_I32), a["size"])
     moved = _windows_of(b, t, a, 0)
     here = b.eq(b.broadcast(number, view.shape), b.broadcast(at, view.shape, range(rank)))
     zero = b.broadcast(b.scalar(0, t.dtype), view.shape)
