@@ -45,7 +45,7 @@ def devices() -> list[DeviceInfo]:
 
 def _alike(name: str) -> list[DeviceInfo]:
     try:
-        count = get_device(name).count()
+        count = max(get_device(name).count(), 1)        # of none, the first tells why
         return [DeviceInfo(f"{name}:{i}" if i else name, i, get_device(f"{name}:{i}").describe())
                 for i in range(count)]
     except DeviceError as error:

@@ -25,10 +25,12 @@ _factories: dict[str, str | Factory] = {
     "cpu": "weft.devices.cpu.device:CpuDevice",
     "gpu": "weft.devices.gpu.device:GpuDevice",
     "reference": "weft.devices.reference.device:ReferenceDevice",
+    "tpu": "weft.devices.xla.device:make_tpu",
+    "xla": "weft.devices.xla.device:make_xla",
 }
 _BUILT_IN = frozenset(_factories)
-_EXTRAS: dict[str, str] = {"gpu": "gpu"}    # the extra of weft's that brings what a device needs
-_LIBRARIES: dict[str, str] = {"cupy": "gpu"}    # of arrays, each with the device they are from
+_EXTRAS: dict[str, str] = {"gpu": "gpu", "tpu": "tpu", "xla": "tpu"}    # of weft's, by device
+_LIBRARIES: dict[str, str] = {"cupy": "gpu", "jaxlib": "xla"}    # of arrays, with their devices
 _devices: dict[str, Device] = {}
 _owners: tuple[Device, ...] = ()        # those of them that have a memory of their own
 _strangers: set[type] = set()           # classes of arrays that are no device's

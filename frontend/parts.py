@@ -15,7 +15,7 @@ from weft.compiler.errors import ShapeError, UnsupportedError, caller_origin
 from weft.compiler.ops.updates import COMBINE
 from weft.frontend.numpy import updates
 from weft.frontend.numpy.common import as_array
-from weft.frontend.recording import lift
+from weft.frontend.recording import active, lift
 from weft.frontend.table import HOOKS
 
 __all__ = ["dynamic_slice", "dynamic_update_slice", "index_update"]
@@ -47,6 +47,7 @@ def index_update(x: Array, index: Any, value: Any, combine: str = "set") -> Arra
         raise UnsupportedError(f"weft.index_update got combine={combine!r}",
                                expected=", ".join(COMBINE), origin=caller_origin())
     if HOOKS.holds_tracer((x, index, value)):
+        _locate()
         return as_array(updates.updated(lift(x), index, value, combine))
     out = np.array(x)
     if combine == "set":
@@ -71,6 +72,7 @@ def dynamic_slice(x: Array, starts: Sequence[Any], sizes: Sequence[int]) -> Arra
     """
     _check("dynamic_slice", x, starts, sizes)
     if HOOKS.holds_tracer((x, starts)):
+        _locate()
         return as_array(updates.dynamic_slice(lift(x), starts, sizes))
     array = np.asarray(x)
     return array[_window(array, starts, sizes)].copy()
@@ -89,10 +91,18 @@ def dynamic_update_slice(x: Array, update: Array, starts: Sequence[Any]) -> Arra
     sizes = lift(update).node.shape if traced else np.shape(update)
     _check("dynamic_update_slice", x, starts, sizes)
     if traced:
+        _locate()
         return as_array(updates.dynamic_update_slice(lift(x), update, starts))
     out = np.array(x)
     out[_window(out, starts, sizes)] = update
     return out
+
+
+def _locate() -> None:
+    """Let the nodes that follow be of the user's line."""
+    trace = active()
+    if trace is not None:
+        trace.locate()
 
 
 def _check(name: str, x: Array, starts: Sequence[Any], sizes: Sequence[Any]) -> None:

@@ -1,0 +1,88 @@
+"""Where XLA's arrays live: `jax.Array`, on one device of JAX's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from weft.devices.protocol import Array
+from weft.devices.xla.failures import translated
+
+__all__ = ["XlaMemory", "detached"]
+
+_ALIGNED = 64       # where JAX takes over a NumPy array as it lies, on the CPU
+
+
+class XlaMemory:
+    """The memory of the device that `find` gives; see `weft.devices.protocol.Memory`.
+
+    `find` raises a `DeviceError` where there is no such device. It is not called, and JAX is not
+    loaded, before something is put.
+    """
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+        self._device: Any = None
+
+    @property
+    def device(self) -> Any:
+        """JAX's device."""
+        if self._device is None:
+            self._device = self._find()
+        return self._device
+
+    def owns(self, value: object, /) -> bool:
+        """Whether it is a `jax.Array` that lies on this device, alone or in part."""
+        if not _is_array(value):
+            return False
+        array: Any = value
+        try:
+            return self.device in array.devices()
+        except RuntimeError:
+            return False            # there is no such device, or the array was donated
+
+    def put(self, array: Array, /) -> Any:
+        """A copy on the device."""
+        import jax  # loaded with the device
+
+        with jax.enable_x64(True):
+            return jax.device_put(detached(array), self.device)
+
+    def get(self, array: Any, /) -> Array:
+        """A copy as a NumPy array."""
+        with translated(self):
+            return np.array(array, order="C")
+
+    def wait(self, arrays: Sequence[Any], /) -> None:
+        """Wait until these are computed."""
+        import jax  # loaded with the device
+
+        with translated(self):
+            jax.block_until_ready(list(arrays))
+
+
+_kinds: dict[type, bool] = {}       # classes that were asked about, and whether they are arrays
+
+
+def _is_array(value: object) -> bool:
+    """Whether it is an array of JAX's with values, which a tracer is not."""
+    known = _kinds.get(type(value))
+    if known is None:
+        jax: Any = sys.modules.get("jax")
+        if not hasattr(jax, "Array") or not hasattr(jax, "core"):
+            return False            # not there, or still being imported
+        known = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+        _kinds[type(value)] = known
+    return known
+
+
+def detached(array: Array) -> Array:
+    """A copy that JAX need not copy again, and that nobody else writes to."""
+    raw = np.empty(array.nbytes + _ALIGNED, np.uint8)
+    start = -raw.ctypes.data % _ALIGNED
+    out = raw[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
