@@ -17,7 +17,8 @@ def verify(graph: Graph, after: str | None = None, known: set[Node] | None = Non
 
     The rules: names are unique and not empty; every input is a parameter or an earlier node of the
     same graph; types are what the ops' rules infer; results belong to the graph; symbolic sizes
-    come from parameters. The graphs in nodes keep the rules too, so they are closed; they may use
+    come from parameters; where values are moved between devices, every node runs on one, and uses
+    values of that one, the parameters and results all being on one too. The graphs in nodes keep the rules too, so they are closed; they may use
     the `symbols` of the graphs around them. Nodes in `known` were checked before (nodes never
     change), so their types are not inferred again; nodes that pass are added to it.
     """
@@ -37,6 +38,8 @@ def verify(graph: Graph, after: str | None = None, known: set[Node] | None = Non
             known.add(node)
     _check_names(graph, after)
     _check_results(graph, defined, after)
+    if any(n.opname == "transfer" for n in graph.nodes):
+        _check_devices(graph, after)
 
 
 def _check_params(graph: Graph, after: str | None) -> None:
@@ -85,6 +88,32 @@ def _check_node(graph: Graph, node: Node, after: str | None, symbols: frozenset[
                 _fail(graph, f"%{node.name} has an unknown size in its type {type}", after, node)
     for inner in nested_graphs(node).values():
         verify(inner, after, symbols=symbols)
+
+
+def _check_devices(graph: Graph, after: str | None) -> None:
+    """What moves no value uses values of its own device; parameters and results share one."""
+    where: dict[Node, str] = {}
+    home: str | None = None                 # of the parameters: where the first use takes it to be
+    for node in graph.nodes:
+        device = node.attrs.get("device") if node.opname == "call" else None
+        if node.opname == "get" and node.inputs[0] in where:
+            where[node] = where[node.inputs[0]]
+            continue
+        needed = node.attrs["source"] if node.opname == "transfer" else device
+        if needed is None:
+            _fail(graph, f"%{node.name} is on no device, but values are moved between devices",
+                  after, node)
+        for i in node.inputs:
+            home = home if i in where else home or needed
+            if where.get(i, home) != needed:
+                _fail(graph, f"%{node.name} takes %{i.name} to be on {needed!r}, it is on "
+                      f"{where.get(i, home)!r}", after, node)
+        where[node] = device or node.attrs["to"]
+    for r in graph.results:
+        home = home or where.get(r)
+        if where.get(r, home) != home:
+            _fail(graph, f"the result %{r.name} is on {where[r]!r}, others and the parameters on "
+                  f"{home!r}", after, r)
 
 
 def _undefined(graph: Graph, node: Node, operand: Node, after: str | None) -> NoReturn:

@@ -108,4 +108,6 @@ def _variable(place: Place, value: Any, passed: bool = False) -> Variable:
 def _runner(stage: CompiledStage) -> Any:
     """What runs it on flat arguments natively, if that can be."""
     compiled: Any = stage.compiled
+    if not hasattr(compiled, "facts"):          # of several devices
+        return None
     return native_runner(compiled, stage.params, stage.traced.graph, disk_cache())

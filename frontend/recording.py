@@ -84,6 +84,7 @@ class Trace:
         self.captures: list[Capture] = []
         self.arguments: list[Tracer] = []
         self.specialized: dict[int, Any] = {}
+        self.placed: dict[Node, Any] = {}       # nodes in `with weft.device` blocks: their `Place`
         self._by_id: dict[int, Capture] = {}
         self._sizes: dict[Size, Tracer] = {}
 

@@ -103,6 +103,14 @@ class TracedStage:
         """The graph."""
         return self.traced.traced.graph
 
+    def is_placed(self, device: str) -> bool:
+        """Whether parts of it run on other devices than this one."""
+        if not self.traced.traced.placed:
+            return False
+        from weft.runtime.placed import is_elsewhere  # for functions with placed parts only
+
+        return is_elsewhere(self.graph, device)
+
     def text(self) -> str:
         """The graph as text, with the user's line behind each op."""
         return self.graph.text()
@@ -123,9 +131,13 @@ class TracedStage:
 
         options = self.source.options.on(device)
         target, supported = options.target(), get_device(options.device).supported()
+        passes = pipeline_for(supported)
+        if self.is_placed(options.device):
+            from weft.runtime.placed import passes_for  # for functions with placed parts only
+
+            passes = passes_for(self.graph, options.device, options.fast_math)
         start = time.perf_counter()     # loading the device is no part of it
-        graph, history = run_pipeline(self.graph, target, pipeline_for(supported),
-                                      callback=callback)
+        graph, history = run_pipeline(self.graph, target, passes, callback=callback)
         return OptimizedStage(self, options, graph, history, time.perf_counter() - start)
 
     def lower(self, device: str | None = None) -> LoweredStage:
@@ -135,8 +147,9 @@ class TracedStage:
     def compile(self, device: str | None = None, cache: Cache | None = None) -> CompiledStage:
         """Go all the way, or take the whole program from `cache` where that has it."""
         options = self.source.options.on(device)
+        placed = self.is_placed(options.device)     # then the devices' code is kept, each apart
         program = _KeptProgram.of(self.graph, options, self.source.donated, cache) \
-            if cache is not None else None
+            if cache is not None and not placed else None
         if program is None:
             return self.lower(device).compile(cache)
         start = time.perf_counter()
@@ -181,11 +194,17 @@ class OptimizedStage:
         if device and device != self.options.device:
             return self.before.optimize(device).lower()
         start = time.perf_counter()
-        chosen = get_device(self.options.device)
+        return LoweredStage(self, self._lowered(), time.perf_counter() - start)
+
+    def _lowered(self) -> Lowered:
+        options = self.options
+        if self.before.is_placed(options.device):
+            from weft.runtime.placed import lower_placed  # for functions with placed parts only
+
+            return lower_placed(self.graph, options.device, options.fast_math)
+        chosen = get_device(options.device)
         check_graph(self.graph, chosen)
-        lowered = chosen.lower(
-            self.graph, self.options.target(), self.before.source.donated)
-        return LoweredStage(self, lowered, time.perf_counter() - start)
+        return chosen.lower(self.graph, options.target(), self.before.source.donated)
 
     def compile(self) -> CompiledStage:
         """Lower, then compile."""

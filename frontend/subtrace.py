@@ -117,7 +117,7 @@ def subtrace(fn: Callable[[list[Tracer]], Any], specs: Sequence[Spec], name: str
         outs = [trace.lift(leaf) for leaf in leaves]
     finally:
         trace.builder, trace.busy, trace._sizes = kept
-    graph, captured = _closed(inner, [out.node for out in outs])
+    graph, captured = _closed(trace, inner, [out.node for out in outs])
     return Subtrace(graph, captured, tuple(out.kind for out in outs), tree)
 
 
@@ -133,10 +133,15 @@ def _argument(trace: Trace, inner: Builder, spec: Spec) -> Tracer:
                   value=spec.value, deps=spec.deps)
 
 
-def _closed(inner: Builder, results: Sequence[Node]) -> tuple[Graph, tuple[Node, ...]]:
+def _closed(trace: Trace, inner: Builder, results: Sequence[Node]
+            ) -> tuple[Graph, tuple[Node, ...]]:
     """The graph of what the results need, and the nodes outside of it that it needs."""
-    own = {*inner.params, *inner.nodes}
     alive = live(inner.nodes, results)
+    if trace.placed:
+        from weft.frontend.placement import outlined  # for functions with placed parts only
+
+        alive, results = outlined(inner, alive, results, trace)
+    own = {*inner.params, *inner.nodes, *alive}
     outside = [n for n in dict.fromkeys((*(i for n in alive for i in n.inputs), *results))
                if n not in own]
     if not outside:

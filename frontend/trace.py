@@ -56,13 +56,15 @@ class Traced:
 
     The graph's parameters are one for every `ArgSpec` (used or not), then one for every capture:
     a writeable array the function closed over, to be read again at every call. `specialized` maps
-    flat argument indices to the Python value that the trace depended on.
+    flat argument indices to the Python value that the trace depended on. `placed` says that parts
+    of the graph may be calls that name a device.
     """
 
     graph: Graph
     results: tuple[ResultSpec, ...]
     captures: tuple[Any, ...]
     specialized: dict[int, object]
+    placed: bool = False
 
 
 def trace_flat(fn: Callable[[list[Tracer]], list[object]], specs: Sequence[ArgSpec],
@@ -116,5 +118,11 @@ def _results(trace: Trace, outs: list[object]) -> tuple[list[ResultSpec], list[N
 def _finish(trace: Trace, results: list[ResultSpec], nodes: list[Node]) -> Traced:
     """The graph without nodes that no result needs; private captures become constants."""
     builder, captures = trace.builder, trace.settle_captures()
-    graph = Graph(builder.name, builder.params, live(builder.nodes, nodes), nodes)
-    return Traced(graph, tuple(results), captures, dict(sorted(trace.specialized.items())))
+    alive = live(builder.nodes, nodes)
+    if trace.placed:
+        from weft.frontend.placement import outlined  # for functions with placed parts only
+
+        alive, nodes = outlined(builder, alive, nodes, trace)
+    graph = Graph(builder.name, builder.params, alive, nodes)
+    return Traced(graph, tuple(results), captures, dict(sorted(trace.specialized.items())),
+                  bool(trace.placed))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         set_default_device,
     )
     from weft.frontend.parts import dynamic_slice, dynamic_update_slice, index_update
+    from weft.frontend.placement import device
     from weft.frontend.prefixes import associative_scan
     from weft.frontend.pytree import register_pytree
     from weft.frontend.settings import get_num_threads, set_num_threads
@@ -47,6 +48,7 @@ __all__ = [
     "custom_op",
     "custom_vjp",
     "default_device",
+    "device",
     "devices",
     "dynamic_slice",
     "dynamic_update_slice",
@@ -98,6 +100,7 @@ _HOMES = {name: module for module, names in {
     "weft.frontend.prefixes": ("associative_scan",),
     "weft.frontend.jit": ("jit",),
     "weft.frontend.parts": ("dynamic_slice", "dynamic_update_slice", "index_update"),
+    "weft.frontend.placement": ("device",),
     "weft.frontend.pytree": ("register_pytree",),
     "weft.frontend.location": (
         "block_until_ready", "default_device", "get_default_device", "set_default_device"),

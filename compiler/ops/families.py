@@ -60,5 +60,6 @@ FAMILIES: Mapping[str, Mapping[str, str]] = {
     },
     "call": {
         "control": "call",
+        "structure": "transfer",
     },
 }

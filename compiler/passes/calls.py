@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
-from weft.compiler.ir import Graph, Node
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.ir import Graph, Node, map_graphs, nested_graphs
+from weft.compiler.lazy_dataclass import dataclass, replace
+from weft.compiler.ops.registry import get_op
 from weft.compiler.passes.base import Pass
-from weft.compiler.rewrite.driver import map_nested, with_inputs
+from weft.compiler.rewrite.driver import map_nested, rebuild, with_inputs
 from weft.compiler.target import Target
 
 __all__ = ["InlineCalls"]
@@ -19,15 +21,47 @@ _CALLS = frozenset({"call", "linear_call"})
 
 @dataclass(frozen=True)
 class InlineCalls(Pass):
-    """Puts the nodes of called graphs in the place of `call` nodes, the rules they bring aside."""
+    """Puts the nodes of called graphs in the place of `call` nodes, the rules they bring aside.
+
+    With a `device`, calls that are placed on another one stay: they are not of this program. In
+    their graphs, those placed elsewhere again stay. Without, everything runs in one place.
+    """
 
     name: ClassVar[str] = "inline-calls"
+    device: str | None = None
 
     def run(self, graph: Graph, target: Target) -> Graph:
         """The graph without calls."""
-        if any(n.opname in _CALLS for n in graph.nodes):
+        if any(self._dissolves(n) for n in graph.nodes):
             graph = self._inlined(graph, target)
-        return map_nested(graph, lambda inner: self.run(inner, target))
+        return self._map_nested(graph, target)
+
+    def _dissolves(self, node: Node) -> bool:
+        return node.opname in _CALLS and (self.device is None
+                                          or node.attrs.get("device") in (None, self.device))
+
+    def _map_nested(self, graph: Graph, target: Target) -> Graph:
+        if self.device is None:
+            return map_nested(graph, lambda inner: self.run(inner, target))
+        changed: dict[Node, Node] = {}
+        for node in graph.nodes:
+            if node.attrs and nested_graphs(node):
+                attrs = self._inside(node, target)
+                if attrs is not node.attrs:
+                    op = get_op("call") if node.opname in _CALLS else node.op
+                    changed[node] = Node(op, node.inputs, attrs, node.type, node.origin, node.name)
+        return rebuild(graph, changed) if changed else graph
+
+    def _inside(self, node: Node, target: Target) -> Mapping[str, Any]:
+        """The attributes of a node that stays, with calls in its graphs inlined."""
+        device = node.attrs.get("device")
+        if device is None:
+            return map_graphs(node.attrs, lambda inner: self.run(inner, target))
+        graph = _graph(node)
+        inner = replace(self, device=device).run(graph, target)
+        if inner is graph and node.attrs.keys() == {"device", "graph"}:
+            return node.attrs
+        return {"device": device, "graph": inner}
 
     def _inlined(self, graph: Graph, target: Target) -> Graph:
         from weft.compiler.transforms.inline import inline  # many modules, for seldom used ops
@@ -38,7 +72,7 @@ class InlineCalls(Pass):
         now: dict[Node, Node] = {}
         results: dict[Node, list[Node]] = {}
         for node in graph.nodes:
-            if node.opname in _CALLS:
+            if self._dissolves(node):
                 b.origin = node.origin
                 body = self.run(_graph(node), target)
                 results[node] = inline(b, body, [now.get(i, i) for i in node.inputs])

@@ -1,4 +1,9 @@
-"""How transforms see calls: by the derivative that the function brings, or through its graph."""
+"""How transforms see calls: by the derivative that the function brings, or through its graph.
+
+What a placed call computes stays on its device: its tangents are a placed call, and so is what
+leads from cotangents to cotangents, with what it needs of the forward pass as further results of
+that.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +17,17 @@ from weft.compiler.errors import UnsupportedError
 from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.call import LINEAR_CALL
+from weft.compiler.placement import copy_free, is_free
 from weft.compiler.rewrite.driver import rebuild
 from weft.compiler.transforms.batch import all_batched, batch, batch_size
-from weft.compiler.transforms.inline import inline, zeros
-from weft.compiler.transforms.jvp import instantiate, push_forward
+from weft.compiler.transforms.inline import copy_node, inline, zeros
+from weft.compiler.transforms.jvp import instantiate, jvp, push_forward
 from weft.compiler.transforms.remat import kept_values
-from weft.compiler.transforms.transpose import pull_back
+from weft.compiler.transforms.transpose import dependents, pull_back
 from weft.compiler.types import Dim, TensorType, TupleType, dtype_of
 
-__all__ = ["Rules", "call_batch", "call_jvp", "call_linearize", "call_samples", "call_transpose"]
+__all__ = ["Rules", "call_batch", "call_jointly", "call_jvp", "call_linearize", "call_samples",
+           "call_transpose"]
 
 Closed: TypeAlias = tuple[Graph, tuple[Node, ...]]
 
@@ -76,6 +83,21 @@ def call_jvp(b: Builder, node: Node, tangents: Sequence[Any]) -> list[Any]:
     return [next(rest) if r.dtype.is_inexact else None for r in graph.results]
 
 
+def call_jointly(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[Any]
+                 ) -> tuple[Any, list[Any]]:
+    """The results and their tangents; of a placed call, by one call on its device."""
+    if node.attrs.get("device") is None:
+        made = copy_node(b, node, inputs)
+        return made, call_jvp(b, made, tangents)
+    graph = jvp(node.attrs["graph"], [t is not None for t in tangents])
+    made = b.add("call", *inputs, *[t for t in tangents if t is not None],
+                 **{**node.attrs, "graph": graph})
+    outs = [b.get(made, index=i) for i in range(len(graph.results))]
+    count = len(node.attrs["graph"].results)
+    rest = iter(outs[count:])
+    return outs[:count], [next(rest) if o.dtype.is_inexact else None for o in outs[:count]]
+
+
 def _given(b: Builder, operands: Sequence[Node], tangents: Sequence[Any]) -> list[Node]:
     """Tangents for all operands that can have one, in order."""
     return [instantiate(b, x, t) for x, t in zip(operands, tangents) if x.dtype.is_inexact]
@@ -99,6 +121,9 @@ def call_linearize(b: Builder, node: Node, inputs: Sequence[Node], tangents: Seq
     if attrs.get("recompute"):
         n = len(inputs)
         made, residuals, graphs = _checkpointed(b, node, inputs)
+    elif attrs.get("device") is not None:
+        n = len(inputs)
+        made, residuals, graphs = _placed(b, node, inputs)
     elif rules is None or rules.forward is None:
         made = b.add("call", *inputs, **attrs)
         return made, _linear_jvp(b, made, tangents)
@@ -150,6 +175,46 @@ def _checkpointed(b: Builder, node: Node, inputs: Sequence[Node]
     count = len(graph.results)
     residuals = [*inputs, *[b.get(made, index=count + i) for i in range(len(kept))]]
     return made, residuals, {"backward": backward, "graph": _tangents(graph, kept)}
+
+
+def _placed(b: Builder, node: Node, inputs: Sequence[Node]
+            ) -> tuple[Node, list[Node], dict[str, Any]]:
+    """The call with what its derivative reads as further results, and its derivative."""
+    attrs, graph = node.attrs, node.attrs["graph"]
+    forward, backward = _apart(graph)
+    made = b.add("call", *inputs, **{**attrs, "graph": forward})
+    kept = forward.results[len(graph.results):]
+    residuals = [*inputs, *[b.get(made, index=i)
+                            for i in range(len(graph.results), len(forward.results))]]
+    return made, residuals, {"backward": backward, "graph": _tangents(graph, kept),
+                             "device": attrs["device"]}
+
+
+def _apart(graph: Graph) -> tuple[Graph, Graph]:
+    """The graph with what reverse mode needs of it as further results; and the graph from its
+    parameters, these results and cotangents to cotangents."""
+    b = Builder(graph.name)
+    params = [b.param(p.name, p.type) for p in graph.params]
+    given = [Node(None, (), {}, r.type, None, f"ct.{i}") if r.dtype.is_inexact else None
+             for i, r in enumerate(graph.results)]
+    active = [p.dtype.is_inexact for p in params]
+    results, found = pull_back(b, graph, params, active, given)
+    cts = [c for c in given if c is not None]
+    grads = [instantiate(b, p, c) for p, c, a in zip(params, found, active) if a]
+    after = dependents(b.nodes, cts)
+    back = [n for n in live(b.nodes, grads) if n in after]
+    ahead = {*params, *b.nodes} - after
+    kept = [i for i in dict.fromkeys((*(i for n in back for i in n.inputs), *grads))
+            if i in ahead and not i.is_param and not is_free(i)]
+    forward = Graph(graph.name, params, live([n for n in b.nodes if n in ahead],
+                                             [*results, *kept]), [*results, *kept])
+    inner = Builder(graph.name)
+    now = {p: inner.param(p.name, p.type) for p in params}
+    now |= {k: inner.param(f"kept.{i}", k.type) for i, k in enumerate(kept)}
+    now |= {c: inner.param(c.name, c.type) for c in cts}
+    for n in back:
+        now[n] = copy_node(inner, n, [copy_free(inner, i, now) for i in n.inputs])
+    return forward, inner.graph([copy_free(inner, g, now) for g in grads])
 
 
 def _recomputing(graph: Graph, policy: str, budget: int | None) -> tuple[list[Node], Graph]:
@@ -213,5 +278,11 @@ def call_transpose(b: Builder, node: Node, cotangents: list[Any], wanted: Set[in
     """Through the backward rule."""
     n = node.attrs["residuals"]
     cts = [zeros(b, t) if c is None else c for t, c in zip(node.attrs["types"], cotangents)]
-    grads = inline(b, node.attrs["backward"], [*node.inputs[:n], *cts])
+    operands, backward = [*node.inputs[:n], *cts], node.attrs["backward"]
+    device = node.attrs.get("device")
+    if device is None:
+        grads = inline(b, backward, operands)
+    else:
+        made = b.add("call", *operands, device=device, graph=backward)
+        grads = [b.get(made, index=i) for i in range(len(backward.results))]
     return [None] * n + [g if k in wanted else None for k, g in enumerate(grads, n)]

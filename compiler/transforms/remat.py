@@ -40,7 +40,8 @@ def kept_values(graph: Graph, read: Collection[Node], policy: str, budget: int |
         return []
     if policy == "products":
         return [n for n in graph.nodes if n.kind in _PRODUCTS and not _is_tuple(n)]
-    again = {n for n in graph.nodes if n.kind in _CHEAP}
+    # what cannot be kept, since it has several results, is called again
+    again = {n for n in graph.nodes if n.kind in _CHEAP or (n in read and _is_tuple(n))}
     kept = minimum_cut(graph, read, again)
     rest = sorted((n for n in graph.nodes if n not in again), key=_bytes_for_work)
     while budget is not None and sum(map(_bytes, kept)) > budget and rest:

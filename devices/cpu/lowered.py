@@ -30,7 +30,7 @@ from weft.devices.protocol import Cache, DeviceError, KernelInfo
 __all__ = ["CpuLowered", "lower", "supported"]
 
 _KINDS = ("kernels", "llvm", "asm")
-_COMPOSED = frozenset({"call", "pinv"})     # of kinds that are, but themselves replaced before
+_COMPOSED = frozenset({"call", "pinv", "transfer"})  # of kinds that are; replaced before
 
 
 def supported() -> frozenset[str]:

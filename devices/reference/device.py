@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from weft.compiler.cost import node_bytes, node_flops
 from weft.compiler.ir import Graph, Node, is_scalar_constant
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops import OPS
 from weft.compiler.target import Target
-from weft.compiler.types import Dim, TensorType, TupleType
 from weft.devices.host_memory import HOST
 from weft.devices.protocol import Array, Cache, Device, DeviceError, KernelInfo
 from weft.devices.reference import evaluate
@@ -94,34 +94,5 @@ class ReferenceCompiled:
 
 def _describe(node: Node) -> KernelInfo:
     return KernelInfo(node.name, (node.opname,), (node.origin,) if node.origin else (),
-                      flops=_flops(node), nbytes=sum((_nbytes(n) for n in (node, *node.inputs)), 0),
+                      flops=node_flops(node), nbytes=node_bytes(node),
                       stopped="this device runs one op at a time")
-
-
-def _flops(node: Node) -> Dim:
-    if node.op is None or node.kind in ("view", "creation", "structure"):
-        return 0
-    if node.kind == "contraction":
-        return _contraction_flops(node)
-    over = node.inputs[0] if node.kind in ("reduction", "scan") and node.inputs else node
-    return _size(over) * max(1, round(node.op.cost))
-
-
-def _contraction_flops(node: Node) -> Dim:
-    summed: Dim = 2
-    if "contract" in node.attrs:
-        for axis in node.attrs["contract"][0]:
-            summed = summed * node.inputs[0].shape[axis]
-    return _size(node) * summed
-
-
-def _tensors(node: Node) -> tuple[TensorType, ...]:
-    return node.type.elements if isinstance(node.type, TupleType) else (node.type,)
-
-
-def _size(node: Node) -> Dim:
-    return sum((t.size for t in _tensors(node)), 0)
-
-
-def _nbytes(node: Node) -> Dim:
-    return sum((t.nbytes for t in _tensors(node)), 0)

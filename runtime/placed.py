@@ -1,0 +1,219 @@
+"""Programs of several devices: a partitioned graph lowered, compiled and run by the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from weft.compiler.errors import WeftError
+from weft.compiler.ir import Graph, Node
+from weft.compiler.lazy_dataclass import dataclass, replace
+from weft.compiler.passes.base import Pass
+from weft.compiler.passes.within import placed_pipeline
+from weft.compiler.placement import device_of, placed_inside
+from weft.compiler.text import name_text
+from weft.compiler.types import Dim
+from weft.devices.host_memory import HostMemory
+from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
+from weft.devices.registry import get_device
+from weft.runtime.scheduler import Lane, Plan, Step, make_plan, run_plan
+
+__all__ = ["PlacedCompiled", "PlacedLowered", "is_elsewhere", "lower_placed", "moved_bytes",
+           "passes_for"]
+
+
+def is_elsewhere(graph: Graph, device: str) -> bool:
+    """Whether parts of the graph are placed on another device than this one."""
+    return any(device_of(n) != device for n in placed_inside(graph))
+
+
+def passes_for(graph: Graph, device: str, fast_math: bool) -> tuple[Pass, ...]:
+    """The passes for a graph with placed parts, whose other parts run on `device`."""
+    names = dict.fromkeys([device, *(device_of(n) or device for n in placed_inside(graph))])
+    made = {name: get_device(name) for name in names}
+    return placed_pipeline(device, {
+        name: (replace(d.target(), fast_math=fast_math), d.supported())
+        for name, d in made.items()})
+
+
+def lower_placed(graph: Graph, device: str, fast_math: bool) -> PlacedLowered:
+    """Each partition's program, by its device."""
+    parts = []
+    for node in graph.nodes:
+        name = device_of(node)
+        if name is not None:
+            own, inner = get_device(name), node.attrs["graph"]
+            target = replace(own.target(), fast_math=fast_math)
+            try:
+                parts.append(_Part(node, own, own.lower(inner, target)))
+            except WeftError as error:
+                error.origin = error.origin or node.origin
+                raise
+    return PlacedLowered(graph, device, tuple(parts))
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A partition: its node in the graph, its device and that device's program."""
+
+    node: Node
+    device: Device
+    lowered: Lowered
+
+    @property
+    def name(self) -> str:
+        """Device and number: ``"gpu:1.0"``."""
+        return str(self.node.attrs["graph"].name)
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedLowered:
+    """The programs of the partitions of a graph, and what is moved between them."""
+
+    graph: Graph
+    device: str
+    parts: tuple[_Part, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """``"schedule"``, then what any of the devices can show."""
+        return ("schedule", *dict.fromkeys(k for p in self.parts for k in p.lowered.kinds))
+
+    @cached_property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """Those of all partitions, each with the partition it is inside of, in the plan's order."""
+        return tuple(
+            replace(k, name=f"{p.name}/{k.name}",
+                    inside=f"{p.name}/{k.inside}" if k.inside else "")
+            for p in self.parts for k in p.lowered.kernels)
+
+    def text(self, kind: str) -> str:
+        """The schedule, or the texts of the partitions whose devices have this kind."""
+        if kind == "schedule":
+            return "\n".join(_schedule_lines(self))
+        shown = [f"# {p.name}\n{p.lowered.text(kind)}" for p in self.parts
+                 if kind in p.lowered.kinds]
+        if not shown:
+            raise DeviceError(f"none of the devices {_listed(self.parts)} has {kind!r} text",
+                              expected=" or ".join(map(repr, self.kinds)))
+        return "\n\n".join(shown)
+
+    def compile(self, cache: Cache | None = None) -> PlacedCompiled:
+        """The compiled partitions and the plan by which they run."""
+        made = {p.node: p.lowered.compile(cache) for p in self.parts}
+        return PlacedCompiled(_plan(self, made), tuple(made.values()))
+
+
+class PlacedCompiled:
+    """Compiled partitions, run by a plan. Safe to run from many threads at once."""
+
+    def __init__(self, plan: Plan, parts: tuple[Compiled, ...]) -> None:
+        self.plan = plan
+        self.parts = parts
+
+    def run(self, arrays: Sequence[Any], /) -> list[Any]:
+        """The results for these arguments, both in the memory of the function's device."""
+        return run_plan(self.plan, arrays)
+
+    def entry(self, spec: Any, /, cache: Cache | None = None) -> None:
+        """There is no native entry."""
+
+
+# ---- as text
+
+def _schedule_lines(lowered: PlacedLowered) -> Iterator[str]:
+    """What runs and what is moved, in the order of the plan."""
+    names: dict[Node, str] = {}
+    for node in lowered.graph.nodes:
+        inputs = [names.get(i, f"%{name_text(i.name)}") for i in node.inputs]
+        line = f"  # {node.origin}" if node.origin is not None else ""
+        if node.opname == "get":
+            continue
+        if node.opname == "transfer":
+            names[node] = inputs[0]
+            source, to = node.attrs["source"], node.attrs["to"]
+            yield f"move {inputs[0]}: {source} → {to}, {_moved(node)}{line}"
+        else:
+            graph: Graph = node.attrs["graph"]
+            results = [f"%{name_text(g.name)}" for g in lowered.graph.users[node]]
+            yield f"run {graph.name}: {', '.join(inputs)} → {', '.join(results)}{line}".replace(
+                ":  →", ": →")
+
+
+def moved_bytes(lowered: PlacedLowered) -> Dim:
+    """The bytes of all transfers that copy."""
+    total: Dim = 0
+    for node in lowered.graph.nodes:
+        if node.opname == "transfer" and not _one_memory(node):
+            total = total + node.tensor.nbytes
+    return total
+
+
+def _moved(node: Node) -> str:
+    return "nothing to copy: they share a memory" if _one_memory(node) else \
+        f"{node.tensor.nbytes} bytes"
+
+
+def _one_memory(node: Node) -> bool:
+    a, b = (get_device(node.attrs[side]).memory for side in ("source", "to"))
+    return a is b
+
+
+def _listed(parts: Sequence[_Part]) -> str:
+    return ", ".join(repr(d) for d in dict.fromkeys(p.node.attrs["device"] for p in parts))
+
+
+# ---- the plan
+
+def _plan(lowered: PlacedLowered, compiled: dict[Node, Compiled]) -> Plan:
+    """The steps: a run of each partition, and each transfer between memories that are not one."""
+    devices = {p.node: p.device for p in lowered.parts}
+    slot: dict[Node, int] = {p: i for i, p in enumerate(lowered.graph.params)}
+    outs: dict[Node, tuple[int, ...]] = {}
+    lanes: dict[str, Lane] = {}
+    steps: list[Step] = []
+    free = len(slot)
+    for node in lowered.graph.nodes:
+        if node in compiled:
+            count = len(node.attrs["graph"].results)
+            outs[node], free = tuple(range(free, free + count)), free + count
+            lane = _add_lane(lanes, _device_lane(node.attrs["device"], devices[node]))
+            steps.append(Step(node.attrs["graph"].name, lane, compiled[node].run,
+                              tuple([slot[i] for i in node.inputs]), outs[node], node.origin))
+        elif node.opname == "get":
+            slot[node] = outs[node.inputs[0]][node.attrs["index"]]
+        else:
+            step = _transfer(node, slot[node.inputs[0]], free, lanes)
+            slot[node] = step.outputs[0] if step else slot[node.inputs[0]]
+            if step:
+                steps.append(step)
+                free += 1
+    return make_plan(list(lanes.values()), steps, len(lowered.graph.params),
+                     [slot[r] for r in lowered.graph.results])
+
+
+def _add_lane(lanes: dict[str, Lane], lane: Lane) -> int:
+    lanes.setdefault(lane.name, lane)
+    return [*lanes].index(lane.name)
+
+
+def _device_lane(name: str, device: Device) -> Lane:
+    """A device that computes in another memory than NumPy's is taken to return at once."""
+    host = isinstance(device.memory, HostMemory)
+    return Lane(name, host, None if host else device.memory.wait)
+
+
+def _transfer(node: Node, source: int, to: int, lanes: dict[str, Lane]) -> Step | None:
+    """The step that moves a value; None between devices that share a memory."""
+    if _one_memory(node):
+        return None
+    a, b = (get_device(node.attrs[side]).memory for side in ("source", "to"))
+    lane = _add_lane(lanes, Lane(f"{node.attrs['source']} → {node.attrs['to']}",
+                                 blocking=not isinstance(a, HostMemory)))
+
+    def move(values: list[Any]) -> tuple[Any]:
+        (value,) = values
+        return (b.put(a.get(value)),)
+
+    return Step(node.name, lane, move, (source,), (to,), node.origin)
