@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from weft.compiler.errors import ShapeError
 from weft.compiler.ops.registry import Attrs, Op, register
 from weft.compiler.types import TensorType, TupleType
@@ -80,4 +82,5 @@ def _back(b: Builder, node: Node, cotangent: Any, wanted: Set[int]) -> list[Any]
 
 register(Op("transfer", "structure", 1, "x, moved from the device `source` to another one",
             _transfer, lambda xp, x, source, to: x, attrs=("source", "to"), cost=0,
-            linear="jointly", transpose=_back, decompose=lambda b, node: node.inputs[0]))
+            linear="jointly", transpose=_back, decompose=lambda b, node: node.inputs[0],
+            samples=lambda: [((np.array([1.0, -0.5]),), {"source": "cpu", "to": "gpu:1"})]))
