@@ -15,12 +15,13 @@ def verify(graph: Graph, after: str | None = None, known: set[Node] | None = Non
            symbols: frozenset[str] = frozenset()) -> None:
     """Raise a `VerifyError` if the graph breaks a rule of the IR, naming the pass `after`.
 
-    The rules: names are unique and not empty; every input is a parameter or an earlier node of the
-    same graph; types are what the ops' rules infer; results belong to the graph; symbolic sizes
-    come from parameters; where values are moved between devices, every node runs on one, and uses
-    values of that one, the parameters and results all being on one too. The graphs in nodes keep the rules too, so they are closed; they may use
-    the `symbols` of the graphs around them. Nodes in `known` were checked before (nodes never
-    change), so their types are not inferred again; nodes that pass are added to it.
+    The rules: names are unique and not empty; every input is a parameter or an earlier node of
+    the same graph; types are what the ops' rules infer; results belong to the graph; symbolic
+    sizes come from parameters; where values are moved between devices, every node runs on one,
+    and uses values of that one, the parameters and results all being on one too. The graphs in
+    nodes keep the rules too, so they are closed; they may use the `symbols` of the graphs
+    around them. Nodes in `known` were checked before (nodes never change), so their types are
+    not inferred again; nodes that pass are added to it.
     """
     known = set() if known is None else known
     _check_params(graph, after)

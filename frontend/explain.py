@@ -68,6 +68,10 @@ class Explanation:
         history = stage.before.before.history
         yield (f"passes: {len(history)} in {history.seconds * 1e3:.1f} ms",
                "\n".join(_pass_lines(stage)))
+        lowered: Any = stage.before.lowered
+        if stage.traced.is_placed(stage.options.device):
+            yield (f"placement: {lowered.summary}, {_count(lowered.moved_bytes, 'B')} moved",
+                   "\n".join(f"  {line}" for line in lowered.text("schedule").splitlines()))
         ops = sum(len(k.ops) for k in kernels)
         total = f"{_count(_sum(k.flops for k in kernels), 'FLOP')}, " \
             f"{_count(_sum(k.nbytes for k in kernels), 'B')} moved"

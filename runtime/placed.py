@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from weft.compiler.errors import WeftError
@@ -14,13 +14,13 @@ from weft.compiler.passes.within import placed_pipeline
 from weft.compiler.placement import device_of, placed_inside
 from weft.compiler.text import name_text
 from weft.compiler.types import Dim
+from weft.devices.capabilities import check_graph
 from weft.devices.host_memory import HostMemory
 from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
 from weft.devices.registry import get_device
 from weft.runtime.scheduler import Lane, Plan, Step, make_plan, run_plan
 
-__all__ = ["PlacedCompiled", "PlacedLowered", "is_elsewhere", "lower_placed", "moved_bytes",
-           "passes_for"]
+__all__ = ["PlacedCompiled", "PlacedLowered", "is_elsewhere", "lower_placed", "passes_for"]
 
 
 def is_elsewhere(graph: Graph, device: str) -> bool:
@@ -46,6 +46,7 @@ def lower_placed(graph: Graph, device: str, fast_math: bool) -> PlacedLowered:
             own, inner = get_device(name), node.attrs["graph"]
             target = replace(own.target(), fast_math=fast_math)
             try:
+                check_graph(inner, own)
                 parts.append(_Part(node, own, own.lower(inner, target)))
             except WeftError as error:
                 error.origin = error.origin or node.origin
@@ -87,6 +88,18 @@ class PlacedLowered:
             replace(k, name=f"{p.name}/{k.name}",
                     inside=f"{p.name}/{k.inside}" if k.inside else "")
             for p in self.parts for k in p.lowered.kernels)
+
+    @property
+    def summary(self) -> str:
+        """How many partitions there are, and where."""
+        count = len(self.parts)
+        return f"{count} partition{'s' * (count != 1)} on {_listed(self.parts)}"
+
+    @property
+    def moved_bytes(self) -> Dim:
+        """The bytes of all transfers that copy."""
+        return sum((n.tensor.nbytes for n in self.graph.nodes
+                    if n.opname == "transfer" and not _one_memory(n)), 0)
 
     def text(self, kind: str) -> str:
         """The schedule, or the texts of the partitions whose devices have this kind."""
@@ -141,15 +154,6 @@ def _schedule_lines(lowered: PlacedLowered) -> Iterator[str]:
                 ":  →", ": →")
 
 
-def moved_bytes(lowered: PlacedLowered) -> Dim:
-    """The bytes of all transfers that copy."""
-    total: Dim = 0
-    for node in lowered.graph.nodes:
-        if node.opname == "transfer" and not _one_memory(node):
-            total = total + node.tensor.nbytes
-    return total
-
-
 def _moved(node: Node) -> str:
     return "nothing to copy: they share a memory" if _one_memory(node) else \
         f"{node.tensor.nbytes} bytes"
@@ -161,7 +165,7 @@ def _one_memory(node: Node) -> bool:
 
 
 def _listed(parts: Sequence[_Part]) -> str:
-    return ", ".join(repr(d) for d in dict.fromkeys(p.node.attrs["device"] for p in parts))
+    return ", ".join(sorted({p.node.attrs["device"] for p in parts}))
 
 
 # ---- the plan
@@ -180,7 +184,8 @@ def _plan(lowered: PlacedLowered, compiled: dict[Node, Compiled]) -> Plan:
             outs[node], free = tuple(range(free, free + count)), free + count
             lane = _add_lane(lanes, _device_lane(node.attrs["device"], devices[node]))
             steps.append(Step(node.attrs["graph"].name, lane, compiled[node].run,
-                              tuple([slot[i] for i in node.inputs]), outs[node], node.origin))
+                              tuple([slot[i] for i in node.inputs]), outs[node],
+                              partial(_run_failed, node, devices[node])))
         elif node.opname == "get":
             slot[node] = outs[node.inputs[0]][node.attrs["index"]]
         else:
@@ -216,4 +221,35 @@ def _transfer(node: Node, source: int, to: int, lanes: dict[str, Lane]) -> Step 
         (value,) = values
         return (b.put(a.get(value)),)
 
-    return Step(node.name, lane, move, (source,), (to,), node.origin)
+    return Step(node.name, lane, move, (source,), (to,), partial(_move_failed, node))
+
+
+def _run_failed(node: Node, device: Device, error: Exception) -> Exception:
+    """The error in running a partition, with the user's line.
+
+    What functions of the user's raise, which devices call that compute on NumPy arrays, stays.
+    """
+    name = node.attrs["graph"].name
+    if isinstance(error, WeftError):
+        error.origin = error.origin or node.origin
+    elif not isinstance(device.memory, HostMemory):
+        return _caused(DeviceError(f"device {node.attrs['device']!r} failed in the partition "
+                                   f"{name}: {error}", origin=node.origin), error)
+    else:
+        error.add_note(f"in the partition {name}, which begins at {node.origin}")
+    return error
+
+
+def _move_failed(node: Node, error: Exception) -> Exception:
+    """The error in moving a value, which may be that of computing it."""
+    if isinstance(error, WeftError):
+        error.origin = error.origin or node.origin
+        return error
+    source, to = node.attrs["source"], node.attrs["to"]
+    return _caused(DeviceError(f"moving %{node.inputs[0].name} from {source!r} to {to!r} failed: "
+                               f"{error}", origin=node.origin), error)
+
+
+def _caused(made: DeviceError, error: Exception) -> DeviceError:
+    made.__cause__ = error
+    return made

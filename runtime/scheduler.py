@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
-from weft.compiler.errors import Origin
 from weft.compiler.lazy_dataclass import dataclass
 
 __all__ = ["Lane", "Plan", "Step", "make_plan", "run_plan"]
@@ -44,6 +44,8 @@ class Lane:
 @dataclass(frozen=True, eq=False)
 class Step:
     """One thing to run: `run` takes the values in the slots `inputs` and gives those of `outputs`.
+
+    `failed` makes of an error in it the one to raise.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Step:
     run: Callable[[list[Any]], Sequence[Any]]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    origin: Origin | None = None
+    failed: Callable[[Exception], Exception] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +252,8 @@ class _Run:
             return outs
         except BaseException as error:
             if self.error is None:
-                self.error = error
+                self.error = step.failed(error) if (
+                    step.failed is not None and isinstance(error, Exception)) else error
             return None
 
     def _finish(self, step: int, outs: Sequence[Any] | None) -> None:
@@ -353,7 +356,7 @@ def _under_way(lane: Lane, outs: Sequence[Any]) -> None:
         return
     assert lane.settle is not None
     held = _waiting.setdefault(lane.name, [])
-    held.append(min(outs, key=lambda a: a.nbytes))
+    held.append(min(outs, key=_size))
     while len(held) > UNDER_WAY:
         try:
             oldest = held.pop(0)
@@ -361,3 +364,8 @@ def _under_way(lane: Lane, outs: Sequence[Any]) -> None:
             return
         with contextlib.suppress(Exception):    # whoever uses that result is told
             lane.settle([oldest])
+
+
+def _size(array: Any) -> int:
+    """Bytes, or at least elements."""
+    return int(getattr(array, "nbytes", 0)) or math.prod(array.shape)

@@ -52,7 +52,8 @@ register(Op("call", "control", None, "the results of a graph, which may bring a 
             "own; with `recompute`, a policy, reverse mode keeps little; with `device`, on that "
             "one", _call, _call_ref, attrs=("device", "graph", "recompute", "budget"), cost=0,
             jvp=_rule("call_jvp"), jointly=_rule("call_jointly"),
-            linearize=_rule("call_linearize"), batch=_rule("call_batch"),
+            linearize=_rule("call_linearize"), transpose=_rule("call_transpose"),
+            batch=_rule("call_batch"),
             samples=_rule("call_samples")))
 
 
@@ -63,7 +64,7 @@ def _linear_type(types: tuple[Any, ...], attrs: Attrs) -> TupleType:
 # The derivative of a call, linear in its tangents. Not in the table: no graph that is kept has it.
 LINEAR_CALL = Op("linear_call", "control", None, "the derivative of a call", _linear_type,
                  _call_ref, attrs=("device", "graph", "backward", "residuals", "types"), cost=0,
-                 transpose=_rule("call_transpose"))
+                 transpose=_rule("linear_call_transpose"))
 
 
 def _transfer(types: tuple[Any, ...], attrs: Attrs) -> TensorType:

@@ -365,7 +365,9 @@ class _Writer:
         """Parameters that tell the sizes which no input of the partition tells."""
         own = {*part.nodes}
         inputs = {i for n in part.nodes for i in n.inputs if i not in own and not is_free(i)}
-        free = {i for n in part.nodes for i in n.inputs if is_free(i)}
+        free: dict[Node, None] = {}
+        for node in part.nodes:
+            _note_free(node, free)
         told = {s for i in inputs for s in _plain_sizes(i)}
         more: list[Node] = []
         for symbol in sorted({s for n in (*part.nodes, *free) for s in _symbols(n)} - told):
@@ -374,6 +376,14 @@ class _Writer:
             telling = [p for p in self.flat.graph.params if symbol in _plain_sizes(p)]
             more += telling[:1]
         return more
+
+
+def _note_free(node: Node, found: dict[Node, None]) -> None:
+    """Note the free nodes that a node is made of."""
+    for i in node.inputs:
+        if i not in found and is_free(i):
+            found[i] = None
+            _note_free(i, found)
 
 
 def _plain_sizes(node: Node) -> set[str]:

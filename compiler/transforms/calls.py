@@ -17,17 +17,17 @@ from weft.compiler.errors import UnsupportedError
 from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.call import LINEAR_CALL
-from weft.compiler.placement import copy_free, is_free
+from weft.compiler.placement import copy_free, device_of, is_free
 from weft.compiler.rewrite.driver import rebuild
 from weft.compiler.transforms.batch import all_batched, batch, batch_size
 from weft.compiler.transforms.inline import copy_node, inline, zeros
 from weft.compiler.transforms.jvp import instantiate, jvp, push_forward
 from weft.compiler.transforms.remat import kept_values
-from weft.compiler.transforms.transpose import dependents, pull_back
+from weft.compiler.transforms.transpose import dependents, pull_back, transposed_graph
 from weft.compiler.types import Dim, TensorType, TupleType, dtype_of
 
 __all__ = ["Rules", "call_batch", "call_jointly", "call_jvp", "call_linearize", "call_samples",
-           "call_transpose"]
+           "call_transpose", "linear_call_transpose"]
 
 Closed: TypeAlias = tuple[Graph, tuple[Node, ...]]
 
@@ -78,9 +78,57 @@ def call_jvp(b: Builder, node: Node, tangents: Sequence[Any]) -> list[Any]:
             repair="give its derivative with weft.custom_jvp, which serves both modes")
     own, captured = rules.jvp()
     n = rules.explicit
+    moving = range(n, len(own.params) - len(captured))
+    own = _split_calls(own, [own.params[i] for i in moving])
     outs = inline(b, own, [*node.inputs[:n], *_given(b, node.inputs[:n], tangents), *captured])
     rest = iter(outs[len(graph.results):])
     return [next(rest) if r.dtype.is_inexact else None for r in graph.results]
+
+
+def _split_calls(graph: Graph, tangents: Sequence[Node]) -> Graph:
+    """The graph with each placed call in two, of the results that depend on tangents and of others.
+
+    What has both kinds would be neither linear nor free of tangents.
+    """
+    if not any(device_of(n) is not None for n in graph.nodes):
+        return graph
+    b = Builder(graph.name)
+    b.params = list(graph.params)
+    b.reserve([n.name for n in graph.params])
+    now: dict[Node, Any] = {p: p for p in graph.params}
+    moving = {*tangents}
+    for node in graph.nodes:
+        inputs = [now[i] for i in node.inputs]
+        if node.opname == "get" and isinstance(inputs[0], list):
+            now[node], depends = inputs[0][node.attrs["index"]]
+        elif device_of(node) is not None:
+            inner: Graph = node.attrs["graph"]
+            after = dependents(inner.nodes, [p for p, i in zip(inner.params, node.inputs)
+                                             if i in moving])
+            now[node] = _in_two(b, node, inputs, [r in after for r in inner.results])
+            continue
+        else:
+            now[node], depends = copy_node(b, node, inputs), any(i in moving for i in node.inputs)
+        if depends:
+            moving.add(node)
+    return b.graph([now[r] for r in graph.results])
+
+
+def _in_two(b: Builder, node: Node, inputs: Sequence[Node], flags: Sequence[bool]
+            ) -> list[tuple[Node, bool]]:
+    """The results of a call by two calls, of those with and without a flag."""
+    graph: Graph = node.attrs["graph"]
+    outs: dict[int, Node] = {}
+    for flag in (False, True):
+        which = [k for k, f in enumerate(flags) if f is flag]
+        results = [graph.results[k] for k in which]
+        nodes = live(graph.nodes, results)
+        used = {*results, *(i for n in nodes for i in n.inputs)}
+        params = [(p, i) for p, i in zip(graph.params, inputs) if p in used]
+        made = b.add("call", *[i for _, i in params], origin=node.origin, **{
+            **node.attrs, "graph": Graph(graph.name, [p for p, _ in params], nodes, results)})
+        outs |= {k: b.get(made, index=i) for i, k in enumerate(which)}
+    return [(outs[k], f) for k, f in enumerate(flags)]
 
 
 def call_jointly(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[Any]
@@ -243,14 +291,20 @@ def _recomputing(graph: Graph, policy: str, budget: int | None) -> tuple[list[No
     return kept, Graph(graph.name, order, inner.nodes, inner.results)
 
 
-def _tangents(graph: Graph, kept: Sequence[Node]) -> Graph:
-    """The graph from operands, values that were kept (not used here) and tangents to tangents."""
+def _tangents(graph: Graph, kept: Sequence[Node]) -> Graph | None:
+    """The graph from operands, values that were kept (not used here) and tangents to tangents.
+
+    None where a part has no derivative in forward mode; whoever asks for that is told.
+    """
     b = Builder(graph.name)
     params = [b.param(p.name, p.type) for p in graph.params]
     for i, k in enumerate(kept):
         b.param(f"kept.{i}", k.type)
     dots = [b.param(f"{p.name}.dot", p.type) if p.dtype.is_inexact else None for p in params]
-    outs, tangents = push_forward(b, graph, params, dots)
+    try:
+        outs, tangents = push_forward(b, graph, params, dots)
+    except UnsupportedError:
+        return None
     return b.graph([instantiate(b, o, t) for o, t in zip(outs, tangents) if o.dtype.is_inexact])
 
 
@@ -275,6 +329,25 @@ def call_samples() -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
 
 
 def call_transpose(b: Builder, node: Node, cotangents: list[Any], wanted: Set[int]) -> list[Any]:
+    """Of a call that is linear in the operands that are wanted: through its graph, as a call."""
+    graph = node.attrs["graph"]
+    inner = Builder(graph.name)
+    others = {i: inner.param(p.name, p.type) for i, p in enumerate(graph.params)
+              if i not in wanted}
+    cts = {k: inner.param(f"ct.{k}", c.type) for k, c in enumerate(cotangents) if c is not None}
+    sources = sorted(wanted)
+    found = transposed_graph(inner, graph, others, sources, cts)
+    made = b.add("call", *[node.inputs[i] for i in others], *[cotangents[k] for k in cts],
+                 graph=inner.graph([f for f in found if f is not None]),
+                 device=node.attrs.get("device"))
+    rest = iter(range(len(found)))
+    outs = {i: None if f is None else b.get(made, index=next(rest))
+            for i, f in zip(sources, found)}
+    return [outs.get(i) for i in range(len(node.inputs))]
+
+
+def linear_call_transpose(b: Builder, node: Node, cotangents: list[Any], wanted: Set[int]
+                          ) -> list[Any]:
     """Through the backward rule."""
     n = node.attrs["residuals"]
     cts = [zeros(b, t) if c is None else c for t, c in zip(node.attrs["types"], cotangents)]

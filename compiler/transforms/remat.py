@@ -16,7 +16,7 @@ from math import inf
 from weft.compiler.errors import UnsupportedError
 from weft.compiler.ir import Graph, Node
 from weft.compiler.transforms.inline import elements
-from weft.compiler.types import Size
+from weft.compiler.types import Size, TupleType
 
 __all__ = ["POLICIES", "check_policy", "kept_values", "minimum_cut"]
 
@@ -58,7 +58,7 @@ def check_policy(policy: str) -> None:
 
 
 def _is_tuple(node: Node) -> bool:
-    return len(elements(node.type)) != 1
+    return isinstance(node.type, TupleType)
 
 
 def _bytes(node: Node) -> int:

@@ -254,7 +254,7 @@ def test_any_placement_keeps_every_bit(graph: Graph, devices: Sequence[str | Non
     assert Partition("cpu").run(cut, TARGET) is cut
     transfers = [(n.inputs[0], n.attrs["to"]) for n in cut.nodes if n.opname == "transfer"]
     assert len(transfers) == len(set(transfers))
-    machines = {d: (TARGET, EVERYTHING) for d in DEVICES}
+    machines = dict.fromkeys(DEVICES, (TARGET, EVERYTHING))
     out, _ = run_pipeline(placed, TARGET, placed_pipeline("cpu", machines))
     arrays = inputs(graph, seed)
     want = evaluate(graph, arrays)
