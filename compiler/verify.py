@@ -39,7 +39,8 @@ def verify(graph: Graph, after: str | None = None, known: set[Node] | None = Non
             known.add(node)
     _check_names(graph, after)
     _check_results(graph, defined, after)
-    if any(n.opname == "transfer" for n in graph.nodes):
+    if any(n.opname == "transfer" for n in graph.nodes) and any(
+            n.opname == "call" and n.attrs.get("device") is not None for n in graph.nodes):
         _check_devices(graph, after)
 
 
