@@ -33,7 +33,7 @@ from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES, Size, TensorType
 
-__all__ = ["CHUNK", "split_reductions"]
+__all__ = ["CHUNK", "Chunks", "split_reductions"]
 
 CHUNK = 1 << 15         # turns in one chunk
 SEARCHED = 1 << 12      # turns in a chunk where an argmax is, which are run through again
@@ -44,29 +44,43 @@ _OPS = frozenset({"sum", "prod", "max", "min", "and", "or"})
 _ARGS = {"argmax": "max", "argmin": "min"}
 
 
-def split_reductions(program: Program, target: Target) -> Program:
+@dataclass(frozen=True)
+class Chunks:
+    """When reductions are split, and into what: chunks of about `turns`, where all rows together
+    have more than `long`, and there are at most `rows` of them, or `across` where neighbours in
+    memory are neighbouring rows."""
+
+    turns: int
+    long: int
+    rows: int
+    across: int
+
+
+def split_reductions(program: Program, target: Target, chunks: Chunks | None = None) -> Program:
     """The program with its long reductions over few rows done in two steps each.
 
     `target` is there for its device; the split is the same for any number of threads.
     """
-    program = change_nested(program, lambda p: split_reductions(p, target))
+    if chunks is None:
+        chunks = Chunks(CHUNK, LONG, FEW_ROWS, FEW_ROWS)
+    program = change_nested(program, lambda p: split_reductions(p, target, chunks))
     steps: list[Step] = []
     buffers = list(program.buffers)
     for step in program.steps:
-        steps += _split_step(step, buffers)
+        steps += _split_step(step, buffers, chunks)
     if len(steps) == len(program.steps):
         return program
     return plan_memory(replace(program, steps=tuple(steps), buffers=tuple(buffers)))
 
 
-def _split_step(step: Step, buffers: list[Buffer]) -> list[Step]:
+def _split_step(step: Step, buffers: list[Buffer], chunks: Chunks) -> list[Step]:
     if not isinstance(step.kernel, Kernel):
         return [step]
     bound = dict(zip((n for n, _ in step.kernel.buffers), step.buffers))
     taken = {b.name for b in buffers}
     out: list[Step] = []
     kernel, number = step.kernel, 0
-    while (found := _first_long(kernel, number)) is not None:
+    while (found := _first_long(kernel, number, chunks)) is not None:
         number, cut = found
         parts = _Splitter(kernel, number, cut, f"{len(out)}")
         first, kernel = parts.partial(), parts.combining()
@@ -89,20 +103,22 @@ def _bound_step(step: Step, kernel: Kernel, bound: dict[str, str], name: str) ->
 
 # ---- which
 
-def _first_long(kernel: Kernel, start: int) -> tuple[int, _Cut] | None:
+def _first_long(kernel: Kernel, start: int, chunks: Chunks) -> tuple[int, _Cut] | None:
     """The first stage from `start` on that is worth splitting, and how its space is cut."""
     rows = kernel.rows
-    if not isinstance(rows, int) or not 0 < rows <= FEW_ROWS or _ragged(kernel.axes):
+    if not isinstance(rows, int) or rows <= 0 or _ragged(kernel.axes):
         return None
     for i, stage in enumerate(kernel.stages[start:], start):
-        if _splittable(kernel, i) and _long(stage, rows):
-            cut = _cut(stage, rows, _across(kernel, stage))
+        across = _across(kernel, stage)
+        few = rows <= (chunks.across if across and not _is_product(stage) else chunks.rows)
+        if few and _splittable(kernel, i, chunks.long) and _long(stage, rows, chunks.long):
+            cut = _cut(stage, rows, across, chunks.turns)
             if cut is not None:
                 return i, cut
     return None
 
 
-def _splittable(kernel: Kernel, i: int) -> bool:
+def _splittable(kernel: Kernel, i: int, long: int) -> bool:
     """Whether a stage only reduces, and what it needs of earlier stages is cheap to have again."""
     stage = kernel.stages[i]
     symbolic = any(isinstance(a.extent, Size) for a in stage.axes)
@@ -112,7 +128,7 @@ def _splittable(kernel: Kernel, i: int) -> bool:
     scratch = {n for n, _ in kernel.scratch}
     reads = {e.what for e in kernel.exprs if e.kind == "load"}
     earlier = _needed(kernel, i)
-    return not (scratch & reads) and not any(s.stores or s.checks or _long(s, 1) for s in earlier)
+    return not (scratch & reads) and not any(s.stores or s.checks or _long(s, 1, long) for s in earlier)
 
 
 def _searches(r: Reduce) -> bool:
@@ -124,10 +140,10 @@ def _ragged(axes: tuple[Axis, ...]) -> bool:
     return any(isinstance(a.extent, Index) for a in axes)
 
 
-def _long(stage: Stage, rows: int) -> bool:
+def _long(stage: Stage, rows: int, long: int) -> bool:
     extents = [a.extent for a in stage.axes]
     known = prod(d for d in extents if isinstance(d, int))
-    return known > 0 and (rows * known > LONG or any(isinstance(d, Size) for d in extents))
+    return known > 0 and (rows * known > long or any(isinstance(d, Size) for d in extents))
 
 
 def _needed(kernel: Kernel, i: int) -> list[Stage]:
@@ -152,6 +168,13 @@ def _across(kernel: Kernel, stage: Stage) -> bool:
         e.index[-1].coefficient(kernel.axes[-1]) == 1 for e in loads)
 
 
+def _is_product(stage: Stage) -> bool:
+    """Whether it sums products of two values, as of two matrices, which there are better ways for.
+    """
+    return any(r.value.kind == "apply" and r.value.what == "mul"
+               and r.value.args[0].axes != r.value.args[1].axes for r in stage.reduces)
+
+
 # ---- how
 
 @dataclass(frozen=True)
@@ -166,10 +189,10 @@ class _Cut:
     across: bool
 
 
-def _cut(stage: Stage, rows: int, across: bool) -> _Cut | None:
+def _cut(stage: Stage, rows: int, across: bool, turns: int) -> _Cut | None:
     """Axes from the outermost on are chunks as they are until a chunk fits behind them; the next
     one is cut. Where memory runs across rows, these share the chunk."""
-    most = SEARCHED if any(r.op in _ARGS for r in stage.reduces) else CHUNK
+    most = min(SEARCHED, turns) if any(r.op in _ARGS for r in stage.reduces) else turns
     room = max(1, most // (rows if across else 1))
     for p, axis in enumerate(stage.axes):
         behind = stage.axes[p + 1:]

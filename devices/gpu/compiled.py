@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,8 +44,9 @@ class GpuCompiled:
         self.driver: Driver = the_driver()
         with self.driver.use(self.ordinal), guarded(self.driver, self.ordinal):
             module = self.driver.load(image) if image else None
-            self._functions = {code.name: self.driver.function(module, code.name)
-                               for code in lowered.unit.functions.values()}
+            self._functions = {code.name: tuple(self.driver.function(module, name) for name in (
+                *([f"{code.name}_mark"] if code.marks != 0 else []), code.name))
+                for code in lowered.unit.functions.values()}
             self.checks: list[Check] = []
             self._plan = _Planner(self, lowered).plan(self.program, frozenset())
 
@@ -65,8 +67,8 @@ class GpuCompiled:
     def entry(self, spec: Any, /, cache: Cache | None = None) -> None:
         """There is no native entry."""
 
-    def function(self, code: KernelCode) -> int:
-        """The loaded function of a kernel."""
+    def functions(self, code: KernelCode) -> tuple[int, ...]:
+        """The loaded functions of a kernel, in the order in which they are launched."""
         return self._functions[code.name]
 
 
@@ -76,7 +78,7 @@ class GpuCompiled:
 class _Launch:
     """A kernel to be launched on buffers."""
 
-    function: int
+    functions: tuple[int, ...]
     code: KernelCode
     buffers: tuple[str, ...]
     symbols: tuple[str, ...]
@@ -114,7 +116,7 @@ class _Planner:
             # of equal kernels, checks differ in the user's lines that they name
             own = [c for s in k.stages for c in s.checks]
             self._compiled.checks += own if len(own) == len(code.checks) else code.checks
-            return _Launch(self._compiled.function(code), code, step.buffers, k.symbols, first)
+            return _Launch(self._compiled.functions(code), code, step.buffers, k.symbols, first)
         if isinstance(k, Branch):
             return step, tuple(self.plan(p, m.bound_unaligned(step, p, unaligned))
                                for p in k.programs)
@@ -213,18 +215,22 @@ def _run(plan: _Plan, call: _Call, arguments: Sequence[int], into: Mapping[str, 
 
 def _launch(step: _Launch, call: _Call, memory: Mapping[str, int]) -> None:
     code = step.code
-    units = call.dim(code.units)
-    if units <= 0:
+    grid = prod(max(0, -(-call.dim(size) // by)) for size, by in code.blocks)
+    if grid == 0:
         return
-    grid = -(-units // code.per_block)
     grid = min(grid, code.most) if code.most else grid
     values = [memory[b] for b in step.buffers] + [call.sizes[s] for s in step.symbols]
     if code.checks:
         values += [call.status, step.first_check]
+    if code.marks != 0:
+        nbytes = call.dim(code.marks)
+        values.append(call.bytes(nbytes))
+        call.driver.zero(values[-1], nbytes)
     slots = (ctypes.c_int64 * len(values))(*values)
     base = ctypes.addressof(slots)
     params = (ctypes.c_void_p * len(values))(*(base + 8 * i for i in range(len(values))))
-    call.driver.launch(step.function, grid, code.threads, 0, ctypes.addressof(params))
+    for function in step.functions:
+        call.driver.launch(function, grid, code.threads, 0, ctypes.addressof(params))
 
 
 def _library(step: Step, call: _Call, memory: Mapping[str, int]) -> None:

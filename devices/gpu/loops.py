@@ -14,7 +14,7 @@ from weft.compiler.kernel.expr import Expr
 from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Stage, Store
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.types import Dim, numel
 from weft.devices.gpu.accumulate import Accumulator, accumulator
 from weft.devices.gpu.lower import apply, load_value, memory_type, reg, store_value
@@ -22,7 +22,7 @@ from weft.devices.gpu.schedule import Schedule, again, schedule, unit_accesses
 from weft.devices.gpu.unspill import without_scratch
 from weft.devices.gpu.writer import Evaluator, Writer, fits_i32
 
-__all__ = ["KernelCode", "Loops", "emit_loops", "signature"]
+__all__ = ["KernelCode", "Loops", "emit_loops", "place", "signature"]
 
 MOST_BLOCKS = 1 << 14       # of a kernel whose threads go on to more points
 JOIN_BYTES = 32             # the most that one thread gives to others: a c128 and its position
@@ -32,19 +32,21 @@ JOIN_BYTES = 32             # the most that one thread gives to others: a c128 a
 class KernelCode:
     """A kernel's function: its text, and how it is launched.
 
-    A block of `threads` takes `per_block` of the `units` of work; `most` bounds the blocks (0:
-    there are enough for all units). The last argument of a kernel with `checks` is the number of
-    the first of these in the status.
+    There are as many blocks of `threads` as the product of the `blocks`, which are sizes and how
+    many of each a block takes, but at most `most`, if that is not 0. The last argument of a kernel
+    with `checks` is the number of the first of these in the status. One that `marks` is launched
+    twice, as `name`_mark and then as `name`, both with memory of so many bytes, zeros at first, as
+    their last argument.
     """
 
     name: str
     text: str
     threads: int
-    units: Dim
-    per_block: int
+    blocks: tuple[tuple[Dim, int], ...]
     most: int = 0
     checks: tuple[Check, ...] = ()
     plan: str = ""
+    marks: Dim = 0
 
 
 def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset()
@@ -58,7 +60,11 @@ def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset(
     if flat.scratch and not _all_held(flat, plan):
         flat = without_scratch(flat)
         plan = schedule(flat, unaligned)
-    return Loops(flat, plan, name, unaligned).emit()
+    code = Loops(flat, plan, name, unaligned).emit()
+    if plan.meeting != "last":
+        return code
+    mark = Loops(flat, plan, f"{name}_mark", unaligned, marking=True).emit()
+    return replace(code, text=mark.text + code.text, marks=flat.types[flat.updates].size * 4)
 
 
 def _all_held(kernel: Kernel, plan: Schedule) -> bool:
@@ -68,7 +74,8 @@ def _all_held(kernel: Kernel, plan: Schedule) -> bool:
                for stage, held in zip(kernel.stages, plan.held))
 
 
-def signature(kernel: Kernel, name: str, threads: int, checks: bool) -> str:
+def signature(kernel: Kernel, name: str, threads: int, checks: bool = False, marks: bool = False
+              ) -> str:
     """The head of a kernel's function."""
     updated = {kernel.updates} if kernel.updates else set()
     args = []
@@ -79,6 +86,8 @@ def signature(kernel: Kernel, name: str, threads: int, checks: bool) -> str:
     args += [f"i64 n_{s}" for s in kernel.symbols]
     if checks:
         args += ["i64* status", "i64 first_check"]
+    if marks:
+        args.append("u32* marks")
     return f'extern "C" __global__ void __launch_bounds__({threads}) {name}({", ".join(args)})'
 
 
@@ -86,7 +95,9 @@ class Loops:
     """Writes the function of a flattened kernel by its schedule."""
 
     def __init__(self, kernel: Kernel, plan: Schedule, name: str,
-                 unaligned: frozenset[str] = frozenset()) -> None:
+                 unaligned: frozenset[str] = frozenset(), marking: bool = False) -> None:
+        """With `marking`, it only finds out which of the updates that meet is the last."""
+        self.marking = marking
         self.kernel = kernel
         self.plan = plan
         self.name = name
@@ -108,18 +119,20 @@ class Loops:
                 self._points(stage, width)
         else:
             self._rows()
-        head = signature(self.kernel, self.name, self.plan.threads, bool(self.checks))
+        checked = any(s.checks for s in self.kernel.stages)     # both functions take the same
+        head = signature(self.kernel, self.name, self.plan.threads, checked,
+                         self.plan.meeting == "last")
         shared = [f"  __shared__ __align__(16) u8 w_memory[{self.joins}];"] if self.joins else []
         text = "\n".join([f"// {self.plan}", head + " {", *shared, *self.w.lines, "}", ""])
         per_block = self.plan.threads if points else self.plan.threads // self.plan.team
-        return KernelCode(self.name, text, self.plan.threads, self.units, per_block,
+        return KernelCode(self.name, text, self.plan.threads, ((self.units, per_block),),
                           MOST_BLOCKS if points else 0, tuple(self.checks), str(self.plan))
 
     # ---- points: each stage is a loop of its own over rows and inner axes
 
     def _points(self, stage: Stage, width: int) -> None:
         k, ev, w = self.kernel, self.ev, self.w
-        serial = () if self.plan.atomic else stage.ordered
+        serial = () if self.plan.meeting else stage.ordered
         axes = [a for a in (*k.axes, *stage.axes) if a not in serial]
         total = numel(_plain(a) for a in axes)
         if total == 0 or not (stage.stores or stage.checks):
@@ -134,7 +147,7 @@ class Loops:
         first, step = (f"({kind})blockIdx.x * {self.plan.threads} + ({kind})threadIdx.x",
                        f"({kind})gridDim.x * {self.plan.threads}")
         with ev.scope(f"for ({kind} p = {first}; p < {ev.dim(steps, kind)}; p += {step})"):
-            self._place("p", axes, kind, width)
+            place(self.ev, "p", axes, kind, width)
             if width == 1:
                 self._serial(stage, serial)
             else:
@@ -213,10 +226,26 @@ class Loops:
               live: str = "") -> None:
         """Checks, then stores; those in `vectors` go there, at u."""
         ok = ""
-        for c in stage.checks:
+        for c in () if self.marking else stage.checks:
             ok = self._check(c, ok)
         for i, s in enumerate(stage.stores):
-            self._store(s, (vectors or {}).get(i), keep, live, ok)
+            if self.plan.meeting == "last" and stage.ordered:
+                ok = self._last(s, stage, ok)
+            if not self.marking:
+                self._store(s, (vectors or {}).get(i), keep, live, ok)
+
+    def _last(self, s: Store, stage: Stage, ok: str) -> str:
+        """Note the turn of an update that others may meet, or find whether it is the last."""
+        ev, w = self.ev, self.w
+        turn, mark = ev.fresh("turn"), f"marks[{ev.index(s.index[0])}]"
+        w.line(f"const u32 {turn} = (u32)({self._position(stage.ordered)}) + 1u;")
+        guard = ev.value(s.guard) if s.guard is not None else "true"
+        if self.marking:
+            w.line(f"if ({guard}) atomicMax(&{mark}, {turn});")
+            return ok
+        name = ev.fresh("ok")
+        w.line(f"const bool {name} = {f'{ok} && ' if ok else ''}{guard} && {mark} == {turn};")
+        return name
 
     def _check(self, c: Check, ok: str) -> str:
         ev, w = self.ev, self.w
@@ -243,7 +272,7 @@ class Loops:
             return
         conditions = [c for c in (live, ok, ev.value(s.guard) if s.guard is not None else "") if c]
         place = f"{s.buffer}[{ev.index(s.index[0])}]"
-        if s.combine and self.plan.atomic:
+        if s.combine and self.plan.meeting == "atomic":
             text = self._atomic(s, place, value)
         elif s.combine:
             there = load_value(place, dtype)
@@ -287,7 +316,7 @@ class Loops:
                     w.line(f"if (!live) row = {ev.dim(rows, kind)} - 1;")
         else:
             w.line(f"const {kind} row = ({kind})blockIdx.x;")
-        self._place("row", k.axes, kind, 1)
+        place(self.ev, "row", k.axes, kind, 1)
         self._declare_held()
         for number, stage in enumerate(k.stages):
             self._row_stage(stage, number, live)
@@ -404,7 +433,7 @@ class Loops:
         stride = plan.team * width
         if not held:
             with ev.scope(f"for ({kind} q = 0{lane}; q < {ev.dim(total, kind)}; q += {stride})"):
-                self._place("q", stage.axes, kind, 1)
+                place(self.ev, "q", stage.axes, kind, 1)
                 self._share(stage, accs, width, "", live)
             return
         assert isinstance(total, int)
@@ -413,7 +442,7 @@ class Loops:
             w.line(f"const i32 q = t * {stride}{lane};")
             header = "" if held * stride == total else f"if (q < {total})"
             with ev.scope(header or None):
-                self._place("q", stage.axes, "i32", 1)
+                place(self.ev, "q", stage.axes, "i32", 1)
                 self._share(stage, accs, width, "t" if width == 1 else f"t * {width} + u", live)
         self._filled |= set(self.kept)
 
@@ -440,34 +469,25 @@ class Loops:
         self._take(stage, accs, self._position(stage.axes) if any(a.is_arg for a in accs) else "0")
         self._turn(stage, vectors, keep, live)
 
-    # ---- axes
 
-    def _place(self, flat: str, axes: Sequence[Axis], kind: str, width: int) -> None:
-        """Set the axes from the flat number of a point, or of a vector along the last axis."""
-        ev, w = self.ev, self.w
-        rest = flat
-        for n in range(len(axes) - 1, -1, -1):
-            axis = axes[n]
-            scale = f" * {width}" if n == len(axes) - 1 and width > 1 else ""
-            extent = _plain(axis)
-            if scale and n:
-                assert isinstance(extent, int)
-                extent = extent // width
-            if n == 0:
-                text = f"{rest}{scale}"
-            else:
-                end = ev.dim(extent, kind)
-                text = f"{rest} % {end}{scale}" if not scale else f"({rest} % {end}){scale}"
-            if text != flat:
-                name = self._name(axis)
-                w.line(f"const {kind} {name} = {text};")
-            else:
-                name = flat
-            ev.axes[axis] = name
-            if n:
-                quotient = ev.fresh("q")
-                w.line(f"const {kind} {quotient} = {rest} / {end};")
-                rest = quotient
+def place(ev: Evaluator, flat: str, axes: Sequence[Axis], kind: str, width: int = 1) -> None:
+    """Set the axes from the flat number of a point, or of a vector along the last axis."""
+    rest = flat
+    for n in range(len(axes) - 1, -1, -1):
+        axis, extent = axes[n], _plain(axes[n])
+        scale = f" * {width}" if n == len(axes) - 1 and width > 1 else ""
+        if scale and n:
+            assert isinstance(extent, int)
+            extent = extent // width
+        end = ev.dim(extent, kind)
+        text = f"{rest}{scale}" if n == 0 else f"{rest} % {end}{scale}"
+        name = flat if text == flat else f"{axis.name}_"
+        if name != flat:
+            ev.w.line(f"const {kind} {name} = {text};")
+        ev.axes[axis] = name
+        if n:
+            before, rest = rest, ev.fresh("q")
+            ev.w.line(f"const {kind} {rest} = {before} / {end};")
 
 
 def _plain(axis: Axis) -> Dim:

@@ -12,7 +12,7 @@ from weft.compiler.kernel.ir import Kernel, Library, Program, Step
 from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE, UPDATES
-from weft.compiler.kernel.split import split_reductions
+from weft.compiler.kernel.split import Chunks, split_reductions
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.registry import OPS, names_of_kind
 from weft.compiler.target import Target
@@ -28,6 +28,9 @@ from weft.devices.protocol import Cache, Compiled, DeviceError, KernelInfo
 __all__ = ["GpuLowered", "Unit", "lower", "supported"]
 
 _KINDS = ("kernels", "cuda", "ptx")
+# A block has enough to do with so many turns; some hundred blocks keep a device busy, and where
+# threads stand side by side on rows, some thousand rows of them do.
+_CHUNKS = Chunks(turns=1 << 13, long=1 << 14, rows=128, across=1 << 12)
 _COMPOSED = frozenset({"call", "pinv"})     # replaced by other ops before a device sees them
 
 
@@ -43,7 +46,7 @@ def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: in
     """The program of kernels for an optimised graph, which may overwrite the `donated` parameters.
     """
     program = build_program(graph, target, [graph.params[i] for i in donated])
-    return GpuLowered(graph, split_reductions(program, target), target, ordinal)
+    return GpuLowered(graph, split_reductions(program, target, _CHUNKS), target, ordinal)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,25 @@ template<i32 N, i32 R, class S, class J> __device__ S w_join_columns(u8* memory,
   return parts[threadIdx.x % R];
 }
 """,
+    "w_fma": """\
+// a * b + c, rounded once where that is one instruction
+__device__ f32 w_fma(f32 a, f32 b, f32 c) { return fmaf(a, b, c); }
+__device__ f64 w_fma(f64 a, f64 b, f64 c) { return fma(a, b, c); }
+template<class F> __device__ w_complex<F> w_fma(w_complex<F> a, w_complex<F> b, w_complex<F> c) {
+  return w_cx(w_fma(a.re, b.re, w_fma(-a.im, b.im, c.re)),
+              w_fma(a.re, b.im, w_fma(a.im, b.re, c.im)));
+}
+template<class T> __device__ T w_fma(T a, T b, T c) {
+  typedef typename w_wide<T>::type W;
+  return (T)((W)a * (W)b + (W)c);
+}
+""",
+    "w_plus": """\
+template<class T> __device__ T w_plus(T a, T b) { return a + b; }
+template<class F> __device__ w_complex<F> w_plus(w_complex<F> a, w_complex<F> b) {
+  return w_cx(a.re + b.re, a.im + b.im);
+}
+""",
     "w_fail": """\
 // note that a check failed, unless one has before: its number, and the value that is not allowed
 __device__ void w_fail(i64* status, i64 number, i64 value) {

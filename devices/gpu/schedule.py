@@ -23,7 +23,7 @@ MOST_THREADS = 1024
 BUSY = 1 << 16          # threads from which a device has enough to do
 TURNS = 8               # of a team's threads along a row, up to which the team is kept small
 HELD = 64               # 4-byte registers for what later stages need again
-ATOMIC = 1 << 12        # turns of an update, one after another, from which they are made atomic
+MANY = 1 << 12          # updates that may meet, up to which one thread makes them in their order
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Schedule:
     takes at a time. Of kind ``rows``: `team` threads share a row; with `across`, neighbouring
     threads take neighbouring rows, else neighbouring elements of a row; `held` has, for each stage,
     how many turns of a thread's loop are unrolled, so that what a later stage needs again stays in
-    registers (0: it is read or computed again). With `atomic`, updates that may meet are made by
-    atomic operations, in any order.
+    registers (0: it is read or computed again). Updates that may meet are made one after another by
+    one thread, or, with `meeting`, side by side: ``"atomic"``, by atomic operations in any order,
+    or ``"last"``, where the last one wins, which is found out first.
     """
 
     kind: str
@@ -44,7 +45,7 @@ class Schedule:
     team: int = 1
     across: bool = False
     held: tuple[int, ...] = ()
-    atomic: bool = False
+    meeting: str = ""
 
     def __str__(self) -> str:
         words = [self.kind, f"{self.threads} threads"]
@@ -54,14 +55,14 @@ class Schedule:
             words.append("vectors of " + ", ".join(map(str, self.vectors)))
         if any(self.held):
             words.append("held turns " + ", ".join(map(str, self.held)))
-        return ", ".join([*words, "atomic"] if self.atomic else words)
+        return ", ".join([*words, self.meeting] if self.meeting else words)
 
 
 def schedule(kernel: Kernel, unaligned: frozenset[str] = frozenset()) -> Schedule:
     """The schedule of a flattened kernel; `unaligned` are buffers that may begin anywhere."""
     if not kernel.reduces and not kernel.scratch:
         vectors = tuple(_points_vector(kernel, s, unaligned) for s in kernel.stages)
-        return Schedule("points", THREADS, vectors, atomic=_is_atomic(kernel))
+        return Schedule("points", THREADS, vectors, meeting=_meeting(kernel))
     return _rows(kernel, unaligned)
 
 
@@ -220,11 +221,12 @@ def again(kernel: Kernel, axes: tuple[Axis, ...]) -> list[Expr]:
 
 # ---- updates
 
-def _is_atomic(kernel: Kernel) -> bool:
-    """Whether turns that may meet are many, and their order does not count but for rounding."""
+def _meeting(kernel: Kernel) -> str:
+    """How updates that may meet are made, where there are too many for one thread's turns."""
     for stage in kernel.stages:
-        turns = prod(map(extent_of, stage.ordered))
-        if stage.ordered and turns >= ATOMIC:
-            return all(s.combine and kernel.types[s.buffer].dtype.itemsize <= 8
-                       for s in stage.stores)
-    return False
+        if prod(map(extent_of, stage.ordered)) >= MANY and stage.ordered:
+            if not any(s.combine for s in stage.stores):
+                return "last"
+            if all(kernel.types[s.buffer].dtype.itemsize <= 8 for s in stage.stores):
+                return "atomic"
+    return ""
