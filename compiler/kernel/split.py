@@ -128,7 +128,8 @@ def _splittable(kernel: Kernel, i: int, long: int) -> bool:
     scratch = {n for n, _ in kernel.scratch}
     reads = {e.what for e in kernel.exprs if e.kind == "load"}
     earlier = _needed(kernel, i)
-    return not (scratch & reads) and not any(s.stores or s.checks or _long(s, 1, long) for s in earlier)
+    return not (scratch & reads) and not any(
+        s.stores or s.checks or _long(s, 1, long) for s in earlier)
 
 
 def _searches(r: Reduce) -> bool:

@@ -24,7 +24,7 @@ from weft.devices.gpu.writer import Evaluator, Writer
 
 __all__ = ["ProductForm", "Tile", "emit_product", "product_form", "tile_for"]
 
-CHUNK = 512             # turns added up before the sum joins the others: keeps rounding errors small
+CHUNK = 512             # turns added up before the sum joins the others: less rounding
 LEAST = 16              # rows, and columns, from which tiles are worth it
 THREADS = 256
 

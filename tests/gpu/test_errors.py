@@ -93,7 +93,7 @@ def test_a_real_cupy_without_a_driver(fresh: None) -> None:
     cupy = pytest.importorskip("cupy")
     if cupy.cuda.is_available():
         pytest.skip("there is a GPU here")
-    with pytest.raises(DeviceError, match="there is no NVIDIA driver|the NVIDIA driver"):
+    with pytest.raises(DeviceError, match="NVIDIA driver"):
         registry.get_device("gpu")
 
 
@@ -104,8 +104,8 @@ def test_out_of_memory(driver: EmulatedDriver) -> None:
     with pytest.raises(OutOfMemoryError) as caught:
         f(x)
     assert located(caught) == (
-        "device 'gpu:0' is out of memory: 3.81 MiB were asked for, 3.91 KiB of 1.00 MiB are in use"
-        "\n  at test_errors.py:LINE: f(x)"
+        "device 'gpu:0' is out of memory: 3.81 MiB were asked for, 3.91 KiB of 1.00 MiB are in "
+        "use\n  at test_errors.py:LINE: f(x)"
         "\n  repair:   delete arrays that are not needed, donate arguments, or take smaller batches")
     assert f(x[:3]).shape == (3, 3)                     # the process goes on
 
@@ -150,12 +150,11 @@ def test_checks_are_told_late(driver: EmulatedDriver) -> None:
 def test_equal_kernels_name_their_own_lines(driver: EmulatedDriver) -> None:
     def f(x, i, j):
         a = x[i]
-        b = np.sin(a).sum() + x[j]
-        return b
+        return np.sin(a).sum() + x[j]
 
     g = weft.jit(f, device="gpu")
     x, good, bad = np.arange(5.0), np.array([0, 1]), np.array([0, 9])
-    for i, j, line in ((bad, good, "a = x[i]"), (good, bad, "b = np.sin(a).sum() + x[j]")):
+    for i, j, line in ((bad, good, "a = x[i]"), (good, bad, "return np.sin(a).sum() + x[j]")):
         with pytest.raises(IndexError, match=re.escape(line)):
             weft.block_until_ready(g(x, i, j))
 
