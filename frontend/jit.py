@@ -9,7 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from weft.runtime.arrays import straightened
 from weft.runtime.cache import disk_cache
 from weft.runtime.dispatch import DispatchCache
 from weft.runtime.executable import Executable
+
+if TYPE_CHECKING:
+    from weft.devices.mesh import Mesh
 
 __all__ = ["BoundJit", "Jit", "jit"]
 
@@ -291,20 +294,22 @@ class BoundJit:
 @overload
 def jit(fn: Callable[..., Any], *, device: str | None = ..., static_argnames: Iterable[str] = ...,
         fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
-        donate: str | Iterable[str] = ..., cache_size: int = ...) -> Jit: ...
+        donate: str | Iterable[str] = ..., cache_size: int = ..., mesh: Mesh | None = ...,
+        in_specs: Any = ..., out_specs: Any = ...) -> Jit: ...
 
 
 @overload
 def jit(fn: None = ..., *, device: str | None = ..., static_argnames: Iterable[str] = ...,
         fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
-        donate: str | Iterable[str] = ..., cache_size: int = ...
-        ) -> Callable[[Callable[..., Any]], Jit]: ...
+        donate: str | Iterable[str] = ..., cache_size: int = ..., mesh: Mesh | None = ...,
+        in_specs: Any = ..., out_specs: Any = ...) -> Callable[[Callable[..., Any]], Jit]: ...
 
 
 def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         static_argnames: Iterable[str] = (), fast_math: bool = False,
         shapes: Mapping[str, Pattern] | None = None, donate: str | Iterable[str] = (),
-        cache_size: int = 256) -> Jit | Callable[[Callable[..., Any]], Jit]:
+        cache_size: int = 256, mesh: Mesh | None = None, in_specs: Any = None,
+        out_specs: Any = None) -> Jit | Callable[[Callable[..., Any]], Jit]:
     """Compile a function written in NumPy. A decorator, with or without arguments.
 
     The result is called like the function and gives what the function would: same values,
@@ -333,6 +338,11 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
             and are then the very arrays that were passed; the others' contents are lost or not.
             What cannot be overwritten (read-only arrays, views in another order) is copied.
         cache_size: how many signatures to keep; the least recently used is dropped.
+        mesh: several devices that compute it together, see `weft.mesh`; the device must have
+            meshes (``"xla"``, ``"tpu"``).
+        in_specs: how the arguments lie on the mesh (`weft.spec`): one for each, or a dict by
+            argument. A spec for a container is that of all it holds; None keeps arrays whole.
+        out_specs: the same for the result; unless given, the device chooses.
 
     Raises `UnsupportedError` for what is not a function, `DeviceError` for an unknown device.
 
@@ -343,13 +353,24 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
     >>> scaled(np.zeros(3), 2.0)
     array([0., 0., 0.])
     """
+    over = _over_mesh(mesh, in_specs, out_specs)
+
     def decorate(fn: Callable[..., Any]) -> Jit:
         _check_function(fn)
         names = (donate,) if isinstance(donate, str) else tuple(donate)
-        options = Options(check_device(device) if device else "", fast_math, names)
+        options = Options(check_device(device) if device else "", fast_math, names, over)
         return _jit_class(options.device)(fn, options, static_argnames, shapes or {}, cache_size)
 
     return decorate if fn is None else decorate(fn)
+
+
+def _over_mesh(mesh: Any, in_specs: Any, out_specs: Any) -> Any:
+    """The options of a function on a mesh, None for others."""
+    if mesh is None and in_specs is None and out_specs is None:
+        return None
+    from weft.frontend.sharding import mesh_options  # for functions on a mesh only
+
+    return mesh_options(mesh, in_specs, out_specs)
 
 
 def _jit_class(device: str) -> type[Jit]:

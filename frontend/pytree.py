@@ -17,8 +17,8 @@ from weft.compiler.errors import UnsupportedError
 from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.statics import Static
 
-__all__ = ["LEAF", "Tree", "flatten", "flatten_into", "leaf_paths", "places", "register_pytree",
-           "tree_text", "unflatten"]
+__all__ = ["LEAF", "Tree", "children", "flatten", "flatten_into", "leaf_paths", "places",
+           "register_pytree", "tree_text", "unflatten"]
 
 LEAF = "*"
 Tree: TypeAlias = Any
@@ -169,6 +169,19 @@ def leaf_paths(tree: Tree, root: str = "") -> list[str]:
     ["params['w']", "params['b'][0]"]
     """
     return [path for path, static in places(tree, root) if static is None]
+
+
+def children(value: Any) -> tuple[list[Any], Any] | None:
+    """What a container holds, and what else tells it apart; None for what is no container.
+
+    >>> children({"w": 1.0})
+    ([1.0], ('w',))
+    """
+    node = _node(type(value))
+    if node is None:
+        return None
+    held, aux = node.flatten(value)
+    return list(held), aux
 
 
 def tree_text(tree: Tree) -> str:

@@ -57,6 +57,7 @@ class Options:
     device: str = ""                 # empty where the arguments decide
     fast_math: bool = False
     donate: tuple[str, ...] = ()     # arguments whose memory may be overwritten
+    mesh: Any = None                 # `MeshOptions` of a function on a mesh of devices
 
     def on(self, device: str | None) -> Options:
         """The same for another device, if one is named."""
@@ -204,6 +205,10 @@ class OptimizedStage:
             return lower_placed(self.graph, options.device, options.fast_math)
         chosen = get_device(options.device)
         check_graph(self.graph, chosen)
+        if options.mesh is not None:
+            from weft.frontend.sharding import lower_sharded  # for functions on a mesh only
+
+            return lower_sharded(self, chosen, options.mesh)
         return chosen.lower(self.graph, options.target(), self.before.source.donated)
 
     def compile(self) -> CompiledStage:
@@ -346,8 +351,9 @@ class CompiledStage:
         traced, tree = self.traced.traced.traced, self.traced.traced.tree
         hidden = self.traced.traced.hidden
         device = get_device(self.options.device)
-        away = {} if isinstance(device.memory, HostMemory) else {
-            "memory": device.memory, "refuse": None if self.source.named else self._mixed}
+        memory = getattr(self.compiled, "memory", device.memory)    # a mesh has one of its own
+        away = {} if isinstance(memory, HostMemory) else {
+            "memory": memory, "refuse": None if self.source.named else self._mixed}
         made = executable_class(device)(
             self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
             lambda results: unflatten(tree, results), hidden, single=tree is LEAF,

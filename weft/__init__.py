@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weft import errors, linalg, nn, numpy, random
     from weft.devices.listing import devices
+    from weft.devices.mesh import mesh, spec
     from weft.frontend.control import cond, fori_loop, map, scan, switch, while_loop
     from weft.frontend.custom_op import custom_op
     from weft.frontend.explain import explain
@@ -69,6 +70,7 @@ __all__ = [
     "linalg",
     "linearize",
     "map",
+    "mesh",
     "nn",
     "numpy",
     "random",
@@ -76,6 +78,7 @@ __all__ = [
     "scan",
     "set_default_device",
     "set_num_threads",
+    "spec",
     "stop_gradient",
     "switch",
     "value_and_grad",
@@ -93,6 +96,7 @@ if _os.path.isfile(_os.path.join(_root, "pyproject.toml")) and _os.path.isdir(
     __path__.append(_root)
 
 _HOMES = {name: module for module, names in {
+    "weft.devices.mesh": ("mesh", "spec"),
     "weft.frontend.control": (
         "cond", "fori_loop", "map", "scan", "switch", "while_loop"),
     "weft.frontend.custom_op": ("custom_op",),

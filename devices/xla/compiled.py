@@ -11,7 +11,7 @@ import numpy as np
 
 from weft.devices.protocol import Cache
 from weft.devices.xla.failures import as_weft
-from weft.devices.xla.program import Check, may_fail
+from weft.devices.xla.program import Check
 
 if TYPE_CHECKING:
     from weft.devices.xla.lowered import XlaLowered
@@ -31,7 +31,7 @@ class XlaCompiled:
 
     def __init__(self, lowered: XlaLowered) -> None:
         self._lowered = lowered
-        self._fails = may_fail(lowered.graph)
+        self._fails = lowered.program.may_fail
         self._symbolic = lowered.is_symbolic
         self._lock = threading.Lock()
         self._made: dict[Any, tuple[Any, list[Check]]] = {}

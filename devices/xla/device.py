@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weft.compiler.ir import Graph
 from weft.compiler.ops.registry import OUTSIDE
 from weft.compiler.target import Target
+from weft.devices.mesh import Layout, Mesh
 from weft.devices.protocol import Device, DeviceError
 from weft.devices.xla.memory import XlaMemory
 
@@ -93,6 +94,35 @@ class XlaDevice(Device):
         from weft.devices.xla.lowered import XlaLowered  # imports jax
 
         return XlaLowered(graph, self, tuple(donated), target.fast_math)
+
+
+    def lower_sharded(self, graph: Graph, target: Target, donated: Sequence[int],
+                      layout: Layout) -> XlaLowered:
+        """The same, for a mesh of devices like this one, those of other processes included.
+
+        Raises a `DeviceError` where there are not enough.
+        """
+        from weft.devices.xla.lowered import XlaLowered  # imports jax
+
+        self.jax_mesh(layout.mesh)
+        return XlaLowered(graph, self, tuple(donated), target.fast_math, layout)
+
+    def jax_mesh(self, mesh: Mesh) -> Any:
+        """JAX's mesh; a `DeviceError` where there are not enough devices. Where there are none at
+        all, one without devices, for which programs can be lowered."""
+        if not self.devices:
+            return self._jax.sharding.AbstractMesh(mesh.shape, mesh.axes)
+        every = self._jax.devices(self._platform)
+        if mesh.size > len(every):
+            raise DeviceError(
+                f"the mesh {mesh} has {mesh.size} places: there "
+                f"{'is one device' if len(every) == 1 else f'are {len(every)} devices'} for "
+                f"{self.name!r}", expected=f"at most {len(every)} place(s)", repair=(
+                    f"on a CPU, set XLA_FLAGS=--xla_force_host_platform_device_count={mesh.size} "
+                    "before JAX is imported" if self.platform == "cpu" else
+                    "start more processes with jax.distributed, or take a smaller mesh"))
+        kinds = (self._jax.sharding.AxisType.Auto,) * len(mesh.axes)
+        return self._jax.make_mesh(mesh.shape, mesh.axes, kinds, devices=every[:mesh.size])
 
 
 def make_xla(ordinal: int = 0) -> XlaDevice:

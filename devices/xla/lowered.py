@@ -11,10 +11,12 @@ import jax
 from weft.compiler.errors import Origin
 from weft.compiler.ir import Graph
 from weft.compiler.types import Size, TensorType, TupleType
+from weft.devices.mesh import Layout
 from weft.devices.protocol import Cache, DeviceError, KernelInfo
 from weft.devices.xla.compiled import XlaCompiled
 from weft.devices.xla.locations import located
 from weft.devices.xla.program import Check, Program
+from weft.devices.xla.sharded import Placement, XlaSharded
 from weft.devices.xla.table import TABLES
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ class XlaLowered:
     kinds = _KINDS
 
     def __init__(self, graph: Graph, device: XlaDevice, donated: tuple[int, ...],
-                 fast_math: bool) -> None:
+                 fast_math: bool, layout: Layout | None = None) -> None:
         self.graph = graph
+        self.layout = layout
         self.device = device
         self.donated = donated
         self.program = Program(graph, TABLES, device.platform, exact=not fast_math)
@@ -44,7 +47,13 @@ class XlaLowered:
 
     def jitted(self, checks: list[Check]) -> Any:
         """The function as `jax.jit` makes it; its checks are appended when it is traced."""
-        return jax.jit(self.program.function(checks), donate_argnums=self.donated)
+        function = self.program.function(checks)
+        if self.layout is None:
+            return jax.jit(function, donate_argnums=self.donated)
+        placed = Placement(self.layout, self.device)
+        fails = [placed.whole] if self.program.may_fail else []
+        return jax.jit(function, donate_argnums=self.donated, in_shardings=tuple(placed.params),
+                       out_shardings=[*placed.results, *fails])
 
     def specs(self) -> list[Any]:
         """The parameters as JAX describes arrays; symbolic sizes as symbols of JAX's."""
@@ -108,7 +117,8 @@ class XlaLowered:
 
     @cached_property
     def _compiled(self) -> XlaCompiled:
-        return XlaCompiled(self)
+        return XlaCompiled(self) if self.layout is None else XlaSharded(
+            self, Placement(self.layout, self.device))
 
 
 def _tensors(type: Any) -> tuple[TensorType, ...]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from weft.devices.protocol import Array
+from weft.devices.protocol import Array, DeviceError
 from weft.devices.xla.failures import translated
 
-__all__ = ["XlaMemory", "detached"]
+__all__ = ["XlaMemory", "detached", "is_array"]
 
 _ALIGNED = 64       # where JAX takes over a NumPy array as it lies, on the CPU
 
@@ -36,7 +36,7 @@ class XlaMemory:
 
     def owns(self, value: object, /) -> bool:
         """Whether it is a `jax.Array` that lies on this device, alone or in part."""
-        if not _is_array(value):
+        if not is_array(value):
             return False
         array: Any = value
         try:
@@ -52,7 +52,12 @@ class XlaMemory:
             return jax.device_put(detached(array), self.device)
 
     def get(self, array: Any, /) -> Array:
-        """A copy as a NumPy array."""
+        """A copy as a NumPy array; a `DeviceError` where parts of it lie with other processes."""
+        if is_array(array) and not (array.is_fully_addressable or array.is_fully_replicated):
+            raise DeviceError(
+                f"parts of this array of shape {array.shape} lie with other processes",
+                expected="an array that each process has whole",
+                repair="give it out_specs=weft.spec(), or look at array.addressable_shards")
         with translated(self):
             return np.array(array, order="C")
 
@@ -67,7 +72,7 @@ class XlaMemory:
 _kinds: dict[type, bool] = {}       # classes that were asked about, and whether they are arrays
 
 
-def _is_array(value: object) -> bool:
+def is_array(value: object) -> bool:
     """Whether it is an array of JAX's with values, which a tracer is not."""
     known = _kinds.get(type(value))
     if known is None:

@@ -206,10 +206,15 @@ class Program:
     platform: str
     exact: bool = True
 
+    @property
+    def may_fail(self) -> bool:
+        """Whether the function gives a status behind its results."""
+        return may_fail(self.graph)
+
     def function(self, checks: list[Check]) -> Any:
         """A function of JAX's arrays that gives the results and, where something may fail, the
         status. What it checks is appended to `checks` as it is traced."""
-        fails = may_fail(self.graph)
+        fails = self.may_fail
 
         def run(*arrays: Any) -> list[Any]:
             walk = Walk(self.tables, self.platform, self.exact)
