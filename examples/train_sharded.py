@@ -4,8 +4,8 @@
     python examples/train_sharded.py
 
 The functions are plain NumPy, and know of no device. A mesh and a few specs decide where weights
-and batches lie; XLA divides the work and adds the communication. On a CPU, eight devices are made of
-it: what is shown then is that the losses agree, not that it is fast.
+and batches lie; XLA divides the work and adds the communication. On a CPU, eight devices are made
+of it: what is shown then is that the losses agree, not that it is fast.
 """
 
 from __future__ import annotations
