@@ -62,8 +62,9 @@ class Plan:
 
     Values are in slots: the arguments first. `waits` counts what each step waits for, `followers`
     are the steps that wait for it, `uses` how often each slot is read (results are read once more),
-    `after` what the bound on memory adds to the dependences. `sequential`: never are two blocking
-    steps on different lanes ready together.
+    `after` what the bound on memory adds to the dependences. `alone`, where two blocking steps on
+    different lanes are never ready together, is the order in which one thread runs all, each step
+    with the slots that nobody reads after it; empty elsewhere.
     """
 
     lanes: tuple[Lane, ...]
@@ -74,7 +75,7 @@ class Plan:
     followers: tuple[tuple[int, ...], ...]
     uses: tuple[int, ...]
     after: tuple[tuple[int, ...], ...]
-    sequential: bool
+    alone: tuple[tuple[Step, tuple[int, ...]], ...]
 
 
 def make_plan(lanes: Sequence[Lane], steps: Sequence[Step], params: int, results: Sequence[int]
@@ -97,7 +98,7 @@ def make_plan(lanes: Sequence[Lane], steps: Sequence[Step], params: int, results
         uses[slot] += 1
     return Plan(tuple(lanes), tuple(steps), tuple(results), slots,
                 tuple(len(n) for n in needs), tuple(map(tuple, followers)), tuple(uses),
-                tuple(after), _is_sequential(lanes, steps, needs))
+                tuple(after), _alone(lanes, steps, needs, uses))
 
 
 def _bounded(lanes: Sequence[Lane], steps: Sequence[Step], needs: list[set[int]]
@@ -137,13 +138,56 @@ def _is_sequential(lanes: Sequence[Lane], steps: Sequence[Step], needs: Sequence
                for k, j in enumerate(blocking) for i in blocking[:k])
 
 
+def _alone(lanes: Sequence[Lane], steps: Sequence[Step], needs: Sequence[set[int]],
+           uses: Sequence[int]) -> tuple[tuple[Step, tuple[int, ...]], ...]:
+    """See `Plan`. What returns at once goes first, so that its device is busy."""
+    if not _is_sequential(lanes, steps, needs):
+        return ()
+    left, missing, out = list(uses), [set(n) for n in needs], []
+    waiting = set(range(len(steps)))
+    while waiting:
+        now = min((i for i in waiting if not missing[i]),
+                  key=lambda i: (lanes[steps[i].lane].blocking, i))
+        waiting.remove(now)
+        for n in missing:
+            n.discard(now)
+        for slot in steps[now].inputs:
+            left[slot] -= 1
+        unread = [s for s in (*steps[now].inputs, *steps[now].outputs) if not left[s]]
+        out.append((steps[now], tuple(dict.fromkeys(unread))))
+    return tuple(out)
+
+
 def run_plan(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
     """The plan's results for these arguments. Raises what a step raises; the others are dropped."""
+    if plan.alone or not plan.steps:
+        return _run_alone(plan, arguments)
     run = _Run(plan, arguments)
     try:
-        return run.work_alone() if plan.sequential else run.work()
+        return run.work()
     finally:
         run.stop()                  # also after Ctrl-C, wherever that has come
+
+
+def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
+    values: list[Any] = [*arguments, *[None] * (plan.slots - len(arguments))]
+    for step, unread in plan.alone:
+        try:
+            outs = step.run([values[i] for i in step.inputs])
+        except Exception as error:
+            told = step.failed(error) if step.failed is not None else error
+            if told is error:
+                raise
+            raise told      # noqa: B904, it has its cause already
+        for slot, value in zip(step.outputs, outs):
+            values[slot] = value
+        settle = plan.lanes[step.lane].settle
+        if settle is not None:
+            _under_way(plan.lanes[step.lane], outs)
+        del outs
+        for slot in unread:
+            values[slot] = None
+    return [values[slot] for slot in plan.results]
 
 
 class _Run:
@@ -177,18 +221,6 @@ class _Run:
         while step is not None:
             self._finish(step, self._run(step))
             step = self._take()
-        return self._results()
-
-    def work_alone(self) -> list[Any]:
-        """Run all steps here: those first that return at once, so that their devices are busy."""
-        plan = self.plan
-        while self.left:
-            step = min((heap[0] for heap in self.ready if heap),
-                       key=lambda i: (plan.lanes[plan.steps[i].lane].blocking, i))
-            heapq.heappop(self.ready[plan.steps[step].lane])
-            self._settle(step, self._run(step))
-            if self.error is not None:
-                raise self.error
         return self._results()
 
     def _take(self) -> int | None:

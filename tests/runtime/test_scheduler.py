@@ -81,8 +81,8 @@ def test_a_chain_needs_no_other_thread() -> None:
         return values[0] + 1
     plan = make_plan([A, B, COPY], [_step("1", 0, [0], 1, note), _step("2", 2, [1], 2, note),
                                     _step("3", 1, [2], 3, note)], 1, [3])
-    assert plan.sequential and run_plan(plan, [0]) == [3] and seen == [here] * 3
-    assert not _fork_join().sequential
+    assert plan.alone and run_plan(plan, [0]) == [3] and seen == [here] * 3
+    assert not _fork_join().alone
 
 
 def test_what_returns_at_once_needs_no_other_thread() -> None:
@@ -94,7 +94,7 @@ def test_what_returns_at_once_needs_no_other_thread() -> None:
     eager = Lane("test eager", blocking=False)
     plan = make_plan([A, eager], [_step("here", 0, [0], 1, note("here")),
                                   _step("there", 1, [0], 2, note("there"))], 1, [1, 2])
-    assert plan.sequential
+    assert plan.alone
     run_plan(plan, [0])
     assert order == ["there", "here"]
 
