@@ -8,7 +8,7 @@ from weft.compiler.ir import Graph, Node, is_scalar_constant, nested_graphs
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, Size, TensorType, TupleType
 
-__all__ = ["ASSUMED", "Costs", "Work", "node_bytes", "node_flops", "work_of"]
+__all__ = ["ASSUMED", "Costs", "Work", "node_bytes", "node_flops", "number", "work_of"]
 
 ASSUMED = 256       # elements along an axis of symbolic size, and turns of a loop, if not known
 
@@ -82,7 +82,7 @@ def work_of(graph: Graph) -> Work:
     >>> work_of(parse("graph @f(%x: f32[9]) -> (f32[9]) { %y = neg %x : f32[9] return %y }"))
     Work(flops=9.0, nbytes=72.0, ops=1.0)
     """
-    total = Work(0.0, sum(_number(_nbytes(n)) for n in {*graph.params, *graph.results}))
+    total = Work(0.0, sum(number(_nbytes(n)) for n in {*graph.params, *graph.results}))
     for node in graph.nodes:
         if is_scalar_constant(node) or node.opname == "get":
             continue
@@ -91,7 +91,7 @@ def work_of(graph: Graph) -> Work:
             total += _nested(node, inner)
         else:
             fused = node.kind in ("elementwise", "view", "creation")
-            total += Work(_number(node_flops(node)), 0.0 if fused else _number(node_bytes(node)),
+            total += Work(number(node_flops(node)), 0.0 if fused else number(node_bytes(node)),
                           1.0)
     return total
 
@@ -103,11 +103,12 @@ def _nested(node: Node, inner: Iterable[Work]) -> Work:
         return max(graphs, key=lambda w: w.flops + w.nbytes)
     total = sum(graphs, Work())
     if node.opname == "scan":
-        return total.times(_number(node.attrs["length"]))
+        return total.times(number(node.attrs["length"]))
     return total.times(ASSUMED) if node.opname == "while" else total
 
 
-def _number(size: Dim) -> float:
+def number(size: Dim) -> float:
+    """A size as a number, `ASSUMED` for what is not known."""
     if isinstance(size, Size):
         return float(size.evaluate(dict.fromkeys(size.symbols, ASSUMED)))
     return float(size)

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from weft.devices.host_memory import HostMemory
 from weft.devices.protocol import Device, DeviceError
 
-__all__ = ["DEFAULT_DEVICE", "check_device", "device_id", "device_names", "device_problem",
+__all__ = ["AUTO", "DEFAULT_DEVICE", "check_device", "device_id", "device_names", "device_problem",
            "get_device", "owner_of", "register_device", "split_name"]
 
 DEFAULT_DEVICE = "cpu"
+AUTO = "auto"           # no device: the one that a cost model chooses
 GROUP = "weft.devices"
 
 Factory = Callable[[int], Device]       # takes the ordinal
@@ -112,6 +113,11 @@ def register_device(name: str, factory: str | Factory) -> None:
 def device_names() -> tuple[str, ...]:
     """The names of all devices that are built in, registered or installed."""
     return tuple(dict.fromkeys([*_factories, *_installed()]))
+
+
+def is_loaded(name: str) -> bool:
+    """Whether the device was made, so that asking it costs nothing."""
+    return name in _devices
 
 
 def device_problem(name: str) -> str | None:

@@ -72,6 +72,9 @@ class Explanation:
         if stage.traced.is_placed(stage.options.device):
             yield (f"placement: {lowered.summary}, {_count(lowered.moved_bytes, 'B')} moved",
                    "\n".join(f"  {line}" for line in lowered.text("schedule").splitlines()))
+        if stage.traced.choices:
+            yield "auto", "\n".join(f"  {line}" for choice in stage.traced.choices
+                                    for line in choice.lines())
         ops = sum(len(k.ops) for k in kernels)
         total = f"{_count(_sum(k.flops for k in kernels), 'FLOP')}, " \
             f"{_count(_sum(k.nbytes for k in kernels), 'B')} moved"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from weft.compiler.errors import UnsupportedError
-from weft.devices.registry import DEFAULT_DEVICE, check_device
+from weft.devices.registry import AUTO, DEFAULT_DEVICE, check_device
 from weft.frontend.leaves import INT_LIMIT
 from weft.frontend.location import device_of_any, get_default_device, is_usual
 from weft.frontend.recording import active
@@ -226,13 +226,14 @@ class Jit:
 
         Raises `DeviceError` for a device that there is not.
         """
-        device = check_device(device)
-        if device == self.options.device:
+        device = check_device(device) if device != AUTO else device
+        if device == (AUTO if self.options.auto else self.options.device):
             return self
         made = self._elsewhere.get(device)
         if made is None:
-            made = self._elsewhere[device] = _jit_class(device)(
-                self._fn, self.options.on(device), self._arguments.static,
+            options = self.options.on(device)
+            made = self._elsewhere[device] = _jit_class(options.device)(
+                self._fn, options, self._arguments.static,
                 self._arguments.shapes, self._cache.bound)
         return made
 
@@ -326,7 +327,9 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         device: where it runs: a name from `weft.devices()`, with a number where there are several
             (``"gpu:1"``). Arguments that lie elsewhere are copied there, results stay there, as
             arrays of the device's library. Unless given, it is the device on which arguments lie,
-            or else `weft.default_device`, the CPU at first.
+            or else `weft.default_device`, the CPU at first. With ``"auto"``, what is not placed
+            by `weft.device` runs where a cost model says, if that is elsewhere; arguments and
+            results are as if no device was given. `weft.explain` says why.
         static_argnames: arguments whose values are part of the signature, to be given as hashable
             objects. Strings, functions and the like always are.
         fast_math: allow sums and products to be reordered and fused; answers may differ from
@@ -358,7 +361,8 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
     def decorate(fn: Callable[..., Any]) -> Jit:
         _check_function(fn)
         names = (donate,) if isinstance(donate, str) else tuple(donate)
-        options = Options(check_device(device) if device else "", fast_math, names, over)
+        named = check_device(device) if device and device != AUTO else ""
+        options = Options(named, fast_math, names, over, device == AUTO)
         return _jit_class(options.device)(fn, options, static_argnames, shapes or {}, cache_size)
 
     return decorate if fn is None else decorate(fn)

@@ -6,18 +6,21 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError, WeftError, caller_origin
 from weft.compiler.ir import Graph, Node
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.placement import Place, outline
-from weft.devices.registry import device_id, get_device
+from weft.devices.registry import AUTO, device_id, get_device
 from weft.frontend.recording import Trace, active
 
-__all__ = ["AUTO", "device", "outlined"]
+if TYPE_CHECKING:
+    from weft.frontend.calling import CallTrace
+    from weft.runtime.choose import Choice
 
-AUTO = "auto"       # the device that a cost model chooses
-
+__all__ = ["decided", "device", "outlined"]
 
 class device:
     """Run a block on a device: ``with weft.device("gpu"):``.
@@ -105,6 +108,23 @@ class _Block(AbstractContextManager["_Block"]):
         placed = self._trace.placed
         for node in self._builder.nodes[self._start:]:
             placed.setdefault(node, self._place)        # inner blocks were there before
+
+
+def decided(call: CallTrace, device: str, everything: bool
+            ) -> tuple[CallTrace, tuple[Choice, ...]]:
+    """A trace whose parts on ``"auto"`` have a device each, and why; `device` is the function's.
+
+    `everything`: what is not placed is such a part too.
+    """
+    from weft.runtime.choose import chosen  # for "auto" only
+
+    graph = call.traced.graph
+    if everything:
+        graph = outline(graph, dict.fromkeys(graph.nodes, (AUTO, None)))
+    made, choices = chosen(graph, device)
+    if everything and all(c.device == device for c in choices):
+        made, _ = chosen(call.traced.graph, device)     # as if nothing had been asked
+    return replace(call, traced=replace(call.traced, graph=made, placed=True)), choices
 
 
 def outlined(builder: Builder, nodes: Sequence[Node], results: Sequence[Node],

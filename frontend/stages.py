@@ -32,7 +32,7 @@ from weft.devices.protocol import (
     Lowered,
     ProgramKeeper,
 )
-from weft.devices.registry import get_device
+from weft.devices.registry import AUTO, get_device
 from weft.frontend.calling import CallTrace, trace_call
 from weft.frontend.location import get_default_device, where_arrays_lie
 from weft.frontend.places import place_name, read_place
@@ -44,6 +44,7 @@ from weft.runtime.executable import Executable, executable_class
 
 if TYPE_CHECKING:
     from weft.compiler.passes import History, Step
+    from weft.runtime.choose import Choice
     from weft.runtime.entry_signature import EntrySpec, Structure
 
 __all__ = ["CompiledStage", "LoweredStage", "OptimizedStage", "Options", "TracedStage",
@@ -58,10 +59,14 @@ class Options:
     fast_math: bool = False
     donate: tuple[str, ...] = ()     # arguments whose memory may be overwritten
     mesh: Any = None                 # `MeshOptions` of a function on a mesh of devices
+    auto: bool = False               # what is not placed runs where a cost model says
 
     def on(self, device: str | None) -> Options:
         """The same for another device, if one is named."""
-        return replace(self, device=device) if device else self
+        if not device:
+            return self
+        auto = device == AUTO
+        return replace(self, device="" if auto else device, auto=auto)
 
     def target(self) -> Target:
         """The machine to compile for."""
@@ -98,6 +103,7 @@ class TracedStage:
     source: Source
     traced: CallTrace
     seconds: float
+    choices: tuple[Choice, ...] = ()     # of devices for parts placed on "auto"
 
     @property
     def graph(self) -> Graph:
@@ -461,11 +467,16 @@ def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, option
     traced = trace_call(fn, call, watch)
     seconds = time.perf_counter() - start
     named = bool(options.device)
-    if not named:
-        options = options.on(_device_of(call, traced))
+    choices: tuple[Choice, ...] = ()
+    device = options.device or _device_of(call, traced)
+    if options.auto or traced.traced.placed:
+        from weft.frontend.placement import decided  # for functions with placed parts only
+
+        traced, choices = decided(traced, device, options.auto)
+    options = options.on(device)
     plain = all(v.dtype.isnative for v in call.leaves if isinstance(v, np.ndarray))
     donated = tuple(i for i, path in enumerate(call.paths)
                     if re.split(r"[.\[]", path)[0] in options.donate)
     source = Source(fn, arguments, call.settled(), arguments.key(call), options, donated, named,
                     plain)
-    return TracedStage(source, traced, seconds)
+    return TracedStage(source, traced, seconds, choices)

@@ -114,7 +114,13 @@ class PlacedLowered:
 
     def compile(self, cache: Cache | None = None) -> PlacedCompiled:
         """The compiled partitions and the plan by which they run."""
-        made = {p.node: p.lowered.compile(cache) for p in self.parts}
+        made = {}
+        for part in self.parts:
+            try:
+                made[part.node] = part.lowered.compile(cache)
+            except WeftError as error:
+                error.origin = error.origin or part.node.origin
+                raise
         return PlacedCompiled(_plan(self, made), tuple(made.values()))
 
 
