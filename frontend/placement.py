@@ -12,7 +12,8 @@ from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError, WeftError, caller_origin
 from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import replace
-from weft.compiler.placement import Place, outline
+from weft.compiler.placement import Place, device_of, outline, placed_inside
+from weft.devices.protocol import DeviceError
 from weft.devices.registry import AUTO, device_id, get_device
 from weft.frontend.recording import Trace, active
 
@@ -110,15 +111,24 @@ class _Block(AbstractContextManager["_Block"]):
             placed.setdefault(node, self._place)        # inner blocks were there before
 
 
-def decided(call: CallTrace, device: str, everything: bool
+def decided(call: CallTrace, device: str, everything: bool, on_mesh: bool
             ) -> tuple[CallTrace, tuple[Choice, ...]]:
     """A trace whose parts on ``"auto"`` have a device each, and why; `device` is the function's.
 
-    `everything`: what is not placed is such a part too.
+    `everything`: what is not placed is such a part too. A function `on_mesh` has no parts.
     """
     from weft.runtime.choose import chosen  # for "auto" only
 
     graph = call.traced.graph
+    if on_mesh:
+        part = next((n for n in placed_inside(graph)), None)
+        if part is not None or everything:
+            where = AUTO if part is None else device_of(part)
+            raise DeviceError(
+                f"{graph.name} runs on a mesh, and what is in it is placed on {where!r}",
+                origin=part.origin if part is not None else caller_origin(),
+                expected="a mesh, or parts on devices",
+                repair="leave out mesh=, or what places the part")
     if everything:
         graph = outline(graph, dict.fromkeys(graph.nodes, (AUTO, None)))
     made, choices = chosen(graph, device)

@@ -472,7 +472,7 @@ def trace_stage(fn: Callable[..., Any], arguments: Arguments, call: Call, option
     if options.auto or traced.traced.placed:
         from weft.frontend.placement import decided  # for functions with placed parts only
 
-        traced, choices = decided(traced, device, options.auto)
+        traced, choices = decided(traced, device, options.auto, options.mesh is not None)
     options = options.on(device)
     plain = all(v.dtype.isnative for v in call.leaves if isinstance(v, np.ndarray))
     donated = tuple(i for i, path in enumerate(call.paths)

@@ -582,3 +582,17 @@ def test_errors_of_the_users_values_name_their_line() -> None:
         weft.jit(f)(X, np.array([7]))
     assert "index 7 is out of bounds for axis 0 with size 3\n  at test_placement.py:LINE" in \
         located(caught)
+
+
+def test_parts_of_a_function_on_a_mesh() -> None:
+    def f(x: Any) -> Any:
+        with weft.device("toy"):
+            return x + 1
+    with pytest.raises(DeviceError) as caught:
+        weft.jit(f, device="toy", mesh=weft.mesh((1,), ("data",)), in_specs=weft.spec("data"),
+                 out_specs=weft.spec("data")).trace(X)
+    assert located(caught) == """\
+f runs on a mesh, and what is in it is placed on 'toy'
+  at test_placement.py:LINE: with weft.device("toy"):
+  expected: a mesh, or parts on devices
+  repair:   leave out mesh=, or what places the part"""
