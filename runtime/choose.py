@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from weft.compiler.cost import Costs, Work, number, work_of
 from weft.compiler.errors import Origin
@@ -72,7 +72,14 @@ def chosen(graph: Graph, device: str) -> tuple[Graph, tuple[Choice, ...]]:
     return _decided(graph, device, choose), tuple(choices)
 
 
-def _decided(graph: Graph, device: str, choose: Callable[[Node, Mapping[Node, str]], str]) -> Graph:
+_Choose: TypeAlias = Callable[[Node, Mapping[Node, str]], str]
+
+
+def _always(device: str) -> _Choose:
+    return lambda node, where: device
+
+
+def _decided(graph: Graph, device: str, choose: _Choose) -> Graph:
     if not any(device_of(n) == AUTO for n in placed_inside(graph)):
         return graph
     now: dict[Node, Node] = {}
@@ -87,8 +94,7 @@ def _decided(graph: Graph, device: str, choose: Callable[[Node, Mapping[Node, st
                      "graph": Graph(name, body.params, body.nodes, body.results)}
         around = name or device
         if attrs and nested_graphs(node):
-            attrs = map_graphs(attrs, partial(_decided, device=around,
-                                              choose=lambda node, where, around=around: around))
+            attrs = map_graphs(attrs, partial(_decided, device=around, choose=_always(around)))
         where[node] = where[node.inputs[0]] if node.opname == "get" else around
         now[node] = node if attrs is node.attrs and not any(i in now for i in node.inputs) else \
             Node(node.op, tuple([now.get(i, i) for i in node.inputs]), attrs, node.type,
