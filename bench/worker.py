@@ -81,9 +81,13 @@ class Session:
 
     def time(self, budget: float) -> dict[str, Any]:
         """The median time of a call, over calls that together take about ``budget`` seconds."""
-        assert self.timer is not None, "load comes first"
         if self.trainer is not None:
             self.trainer.reset()  # long training would end among vanishing numbers, slow to some
+        samples = self._samples(budget)
+        return {"ok": True, "seconds": statistics.median(samples), "samples": len(samples)}
+
+    def _samples(self, budget: float) -> list[float]:
+        assert self.timer is not None, "load comes first"
         once = min(self.timer.timeit(1) for _ in range(2))  # also warms the caches
         batch = max(1, round(BATCH_SECONDS / max(once, 1e-9)))
         self.timer.timeit(batch)
@@ -91,7 +95,7 @@ class Session:
         end = time.perf_counter() + budget
         while len(samples) < 3 or time.perf_counter() < end:
             samples.append(self.timer.timeit(batch) / batch)
-        return {"ok": True, "seconds": statistics.median(samples), "samples": len(samples)}
+        return samples
 
     def drop(self) -> dict[str, Any]:
         """Forget the workload and its arrays."""
@@ -112,8 +116,8 @@ class Session:
         answer = self.load(workload, reference, inputs)
         if answer["ok"]:
             gc.collect()
-            memory.forget_peak()
-            self.time(MEMORY_SECONDS)
+            memory.forget_peak()  # of loading and of the check
+            self._samples(MEMORY_SECONDS)
             answer["grown"] = memory.peak() - before
         return answer
 
