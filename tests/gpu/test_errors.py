@@ -106,7 +106,8 @@ def test_out_of_memory(driver: EmulatedDriver) -> None:
     assert located(caught) == (
         "device 'gpu:0' is out of memory: 3.81 MiB were asked for, 3.91 KiB of 1.00 MiB are in "
         "use\n  at test_errors.py:LINE: f(x)"
-        "\n  repair:   delete arrays that are not needed, donate arguments, or take smaller batches")
+        "\n  repair:   delete arrays that are not needed, donate arguments, or take smaller "
+        "batches")
     assert f(x[:3]).shape == (3, 3)                     # the process goes on
 
 
