@@ -8,6 +8,7 @@ those that are off by more than 2 ULP in float32 are computed in float64 and rou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -56,8 +57,12 @@ def round_16(value: str, dtype: DType) -> str:
     return load_value(store_value(value, dtype), dtype)
 
 
+_ATOM = re.compile(r"\w+(\[[\w *+]+\])*|\d+\.\d+f?")
+
+
 def _atom(text: str) -> str:
-    return text if text.isidentifier() else f"({text})"
+    """The text as an operand: in parentheses, but for names, elements and plain numbers."""
+    return text if _ATOM.fullmatch(text) else f"({text})"
 
 
 # ---- literals
@@ -285,7 +290,7 @@ def apply(op: str, dtype: DType, args: list[str], of: list[DType]) -> str:
         return convert(args[0], of[0], dtype)
     if op == "bitcast":
         return load_value(f"w_bits<{memory_type(dtype)}>({store_value(args[0], of[0])})", dtype)
-    args = [a if a.isidentifier() else f"({a})" for a in args]
+    args = list(map(_atom, args))
     operand = of[1] if op == "select" else of[0]
     if operand.is_complex or dtype.is_complex:
         return COMPLEX[op](operand, *args)

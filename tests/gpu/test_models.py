@@ -72,8 +72,10 @@ def test_black_scholes() -> None:
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-@pytest.mark.parametrize("name", ["train_mlp", "train_gpt"])
+@pytest.mark.parametrize(("name", "arch"), [
+    ("train_gpt", "sm_80"), ("train_mlp", "sm_90"),
+    pytest.param("train_gpt", "sm_90", marks=pytest.mark.slow),
+    pytest.param("train_mlp", "sm_80", marks=pytest.mark.slow)])
 def test_training_compiles(name: str, arch: str) -> None:
     """In full size, for both architectures."""
     m, rng = example(name), np.random.default_rng(0)
