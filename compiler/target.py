@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from weft.compiler.lazy_dataclass import dataclass
 
-__all__ = ["Target"]
+__all__ = ["PRECISIONS", "Target"]
+
+PRECISIONS = ("highest", "tf32", "bf16", "fp16")
+"""What operands of float32 products may be rounded to: nothing; 10, 7 and 10 bits of mantissa."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,8 @@ class Target:
 
     `vector_bytes` is the width of one vector register; `masked` says that masked loads and stores
     of 32- and 64-bit elements are cheap; `registers` counts vector registers. Cache sizes are in
-    bytes, for one core (L1, L2) and for the whole machine (L3).
+    bytes, for one core (L1, L2) and for the whole machine (L3). `precision` is one of `PRECISIONS`:
+    a device that has no such unit computes in full.
     """
 
     device: str = "cpu"
@@ -31,6 +35,7 @@ class Target:
     l2_bytes: int = 512 << 10
     l3_bytes: int = 8 << 20
     fast_math: bool = False
+    precision: str = "highest"
 
     def lanes(self, itemsize: int) -> int:
         """Elements of this size in one vector register."""

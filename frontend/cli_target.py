@@ -40,7 +40,8 @@ def load_function(target: str, text: str, device: str | None) -> tuple[Jit, list
         raise CommandError(f"{name} of {path} is a {type(plain).__name__}", expected="a function")
     options = fn.options if isinstance(fn, Jit) else None
     made = jit(plain, device=device or (options.device if options else None),
-               fast_math=options.fast_math if options else False)
+               fast_math=options.fast_math if options else False,
+               precision=options.precision if options else "highest")
     names = [made.argument_name(i) for i in range(len(arguments))]
     shapes = {names[i]: pattern for i, pattern in patterns.items()}
     return (made.with_shapes(shapes) if shapes else made), arguments

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.target import PRECISIONS
 from weft.devices.registry import AUTO, DEFAULT_DEVICE, check_device
 from weft.frontend.leaves import INT_LIMIT
 from weft.frontend.location import device_of_any, get_default_device, is_usual
@@ -296,21 +297,23 @@ class BoundJit:
 def jit(fn: Callable[..., Any], *, device: str | None = ..., static_argnames: Iterable[str] = ...,
         fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
         donate: str | Iterable[str] = ..., cache_size: int = ..., mesh: Mesh | None = ...,
-        in_specs: Any = ..., out_specs: Any = ...) -> Jit: ...
+        in_specs: Any = ..., out_specs: Any = ..., precision: str = ...) -> Jit: ...
 
 
 @overload
 def jit(fn: None = ..., *, device: str | None = ..., static_argnames: Iterable[str] = ...,
         fast_math: bool = ..., shapes: Mapping[str, Pattern] | None = ...,
         donate: str | Iterable[str] = ..., cache_size: int = ..., mesh: Mesh | None = ...,
-        in_specs: Any = ..., out_specs: Any = ...) -> Callable[[Callable[..., Any]], Jit]: ...
+        in_specs: Any = ..., out_specs: Any = ..., precision: str = ...
+        ) -> Callable[[Callable[..., Any]], Jit]: ...
 
 
 def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         static_argnames: Iterable[str] = (), fast_math: bool = False,
         shapes: Mapping[str, Pattern] | None = None, donate: str | Iterable[str] = (),
         cache_size: int = 256, mesh: Mesh | None = None, in_specs: Any = None,
-        out_specs: Any = None) -> Jit | Callable[[Callable[..., Any]], Jit]:
+        out_specs: Any = None, precision: str = "highest"
+        ) -> Jit | Callable[[Callable[..., Any]], Jit]:
     """Compile a function written in NumPy. A decorator, with or without arguments.
 
     The result is called like the function and gives what the function would: same values,
@@ -346,8 +349,12 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         in_specs: how the arguments lie on the mesh (`weft.spec`): one for each, or a dict by
             argument. A spec for a container is that of all it holds; None keeps arrays whole.
         out_specs: the same for the result; unless given, the device chooses.
+        precision: what a device with units for it may round the operands of float32 products to:
+            ``"tf32"``, ``"bf16"`` or ``"fp16"``, much faster on GPUs; sums stay float32. Devices
+            without such units, as the CPU, compute in full, which ``"highest"`` is everywhere.
 
-    Raises `UnsupportedError` for what is not a function, `DeviceError` for an unknown device.
+    Raises `UnsupportedError` for what is not a function and for an unknown precision, `DeviceError`
+    for an unknown device.
 
     >>> import numpy as np, weft
     >>> @weft.jit
@@ -362,7 +369,8 @@ def jit(fn: Callable[..., Any] | None = None, *, device: str | None = None,
         _check_function(fn)
         names = (donate,) if isinstance(donate, str) else tuple(donate)
         named = check_device(device) if device and device != AUTO else ""
-        options = Options(named, fast_math, names, over, device == AUTO)
+        options = Options(named, fast_math, names, over, device == AUTO,
+                          _check_precision(precision))
         return _jit_class(options.device)(fn, options, static_argnames, shapes or {}, cache_size)
 
     return decorate if fn is None else decorate(fn)
@@ -383,6 +391,13 @@ def _jit_class(device: str) -> type[Jit]:
         return Jit
     made: type[Jit] = importlib.import_module("weft.frontend.native_jit").native_jit_class()
     return made
+
+
+def _check_precision(precision: str) -> str:
+    if precision not in PRECISIONS:
+        raise UnsupportedError(f"weft.jit got precision={precision!r}",
+                               expected=f"one of {', '.join(map(repr, PRECISIONS))}")
+    return precision
 
 
 def _check_function(fn: Any) -> None:

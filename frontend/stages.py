@@ -60,6 +60,7 @@ class Options:
     donate: tuple[str, ...] = ()     # arguments whose memory may be overwritten
     mesh: Any = None                 # `MeshOptions` of a function on a mesh of devices
     auto: bool = False               # what is not placed runs where a cost model says
+    precision: str = "highest"       # of float32 products
 
     def on(self, device: str | None) -> Options:
         """The same for another device, if one is named."""
@@ -70,7 +71,8 @@ class Options:
 
     def target(self) -> Target:
         """The machine to compile for."""
-        return replace(get_device(self.device).target(), fast_math=self.fast_math)
+        return replace(get_device(self.device).target(), fast_math=self.fast_math,
+                       precision=self.precision)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from weft.devices.gpu.driver import Driver
 from weft.devices.gpu.library import LibraryCall, run_library
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.pending import PENDING, guarded
+from weft.devices.gpu.blas import MATMUL
 from weft.devices.protocol import Cache
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class GpuCompiled:
         driver = self.driver
         with driver.use(self.ordinal), guarded(driver, self.ordinal):
             PENDING.poll(driver, self.ordinal)
-            call = _Call(driver, bind_sizes(self.program, arrays))
+            call = _Call(driver, self.ordinal, bind_sizes(self.program, arrays))
             results = _run_outermost(self, call, [call.aligned(a) for a in arrays], arrays)
             if self.checks:
                 PENDING.add(driver, self.ordinal, call.status_array, self.checks, call.sizes)
@@ -131,8 +132,9 @@ class _Planner:
 class _Call:
     """What one run has: sizes, the status, and the arrays that have to live until it is done."""
 
-    def __init__(self, driver: Driver, sizes: Mapping[str, int]) -> None:
+    def __init__(self, driver: Driver, ordinal: int, sizes: Mapping[str, int]) -> None:
         self.driver = driver
+        self.ordinal = ordinal
         self.sizes = sizes
         self.owned: list[Any] = []
         self.status = 0
@@ -233,9 +235,20 @@ def _launch(step: _Launch, call: _Call, memory: Mapping[str, int]) -> None:
         call.driver.launch(function, grid, code.threads, 0, ctypes.addressof(params))
 
 
+def _product(step: Step, call: _Call, memory: Mapping[str, int]) -> None:
+    k, lib = step.kernel, call.driver.cublaslt()
+    assert isinstance(k, Library) and lib is not None
+    attrs = {name: _concrete(v, call) for name, v in k.attrs}
+    pointers = [memory[step.buffers[i]] for i in attrs.pop("places")]
+    lib.matmul(attrs, pointers, call.ordinal, call.driver.stream(), call.bytes)
+
+
 def _library(step: Step, call: _Call, memory: Mapping[str, int]) -> None:
     k = step.kernel
     assert isinstance(k, Library)
+    if k.op == MATMUL:
+        _product(step, call, memory)
+        return
     arrays = {n: call.driver.view(memory[b], call.shape(t), t.dtype.numpy, call)
               for (n, t), b in zip(k.buffers, step.buffers)}
     attrs = {name: _concrete(v, call) for name, v in k.attrs}

@@ -12,6 +12,7 @@ import numpy as np
 from cupy.cuda import driver as api
 from cupy.cuda import runtime
 
+from weft.devices.gpu.cublaslt import CublasLt, find_cublaslt
 from weft.devices.gpu.driver import DriverError, HostArray
 from weft.devices.gpu.nvrtc import build, nvrtc_version
 
@@ -149,6 +150,16 @@ class CupyDriver:
             api.launchKernel(function, grid, 1, 1, block, 1, 1, shared,
                              cupy.cuda.get_current_stream().ptr, params, 0)
 
+    # ---- libraries
+
+    def cublaslt(self) -> CublasLt | None:
+        """That of the CUDA that CuPy uses."""
+        return _cublaslt()
+
+    def stream(self) -> int:
+        """CuPy's current stream."""
+        return int(cupy.cuda.get_current_stream().ptr)
+
     # ---- time
 
     def record(self) -> Any:
@@ -167,6 +178,11 @@ class CupyDriver:
         """Wait for the event."""
         with _translated():
             mark.synchronize()
+
+
+@cache
+def _cublaslt() -> CublasLt | None:
+    return find_cublaslt(runtime.runtimeGetVersion() // 1000)
 
 
 @cache

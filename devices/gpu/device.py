@@ -57,7 +57,8 @@ class GpuDevice(Device):
         """This device."""
         with guarded(self.driver, self.ordinal):
             return target_named(self.driver.architecture(self.ordinal),
-                                self.driver.processors(self.ordinal))
+                                self.driver.processors(self.ordinal),
+                                "cublaslt" if self.driver.cublaslt() is not None else "")
 
     def supported(self) -> frozenset[str]:
         """All ops but those that no schedule, table line or library covers."""

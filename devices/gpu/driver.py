@@ -15,6 +15,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from weft.devices.gpu.cublaslt import CublasLt
 else:
     Protocol = object   # making a protocol takes as long as importing a small module
 
@@ -104,6 +106,14 @@ class Driver(Protocol):
 
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
         """Run a kernel; `params` is the address of an array of its arguments' addresses."""
+
+    # ---- libraries
+
+    def cublaslt(self) -> CublasLt | None:
+        """cuBLASLt, where it is."""
+
+    def stream(self) -> int:
+        """The current stream."""
 
     # ---- time
 

@@ -18,6 +18,7 @@ from weft.compiler.ops.registry import OPS, names_of_kind
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, TensorType
 from weft.devices.gpu.driver import the_driver
+from weft.devices.gpu.blas import take_products
 from weft.devices.gpu.emit import emit_kernel
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.lower import TABLE
@@ -46,7 +47,8 @@ def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: in
     """The program of kernels for an optimised graph, which may overwrite the `donated` parameters.
     """
     program = build_program(graph, target, [graph.params[i] for i in donated])
-    return GpuLowered(graph, split_reductions(program, target, _CHUNKS), target, ordinal)
+    program = split_reductions(take_products(program, target), target, _CHUNKS)
+    return GpuLowered(graph, program, target, ordinal)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,8 @@ def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[Kern
 
 
 def _fallback(step: Step) -> str:
-    if isinstance(step.kernel, Library) and OPS[step.kernel.op].kind == "custom":
+    op = OPS.get(step.kernel.op) if isinstance(step.kernel, Library) else None
+    if isinstance(step.kernel, Library) and op is not None and op.kind == "custom":
         return f"{step.kernel.op} has no kernel for the GPU: its NumPy reference runs on the host"
     return ""
 

@@ -7,15 +7,10 @@ that `CUDA_PATH` names or that lies at /usr/local/cuda, or the one the loader fi
 from __future__ import annotations
 
 import ctypes
-import glob
-import importlib.util
-import os
-from collections.abc import Iterator, Sequence
-from ctypes.util import find_library
 from functools import cache
-from pathlib import Path
 
 from weft.compiler.lazy_dataclass import dataclass
+from weft.devices.gpu.libraries import library_places
 from weft.devices.protocol import DeviceError
 
 __all__ = ["Built", "build", "nvrtc_problem", "nvrtc_version"]
@@ -95,31 +90,9 @@ def _check(lib: ctypes.CDLL, status: int) -> None:
 @cache
 def _library() -> ctypes.CDLL:
     tried = []
-    for place in _places():
+    for place in library_places("nvrtc", "cuda_nvrtc"):
         try:
             return ctypes.CDLL(place)
         except OSError as error:
             tried.append(str(error))
     raise DeviceError("there is no NVRTC, which compiles kernels for GPUs", repair=_REPAIR)
-
-
-def _places() -> Iterator[str]:
-    """Where it may be: the newest of each place first."""
-    for folder in (*_wheel_folders(), *_toolkit_folders()):
-        names = glob.glob(str(folder / "libnvrtc.so*")) + glob.glob(str(folder / "nvrtc64_*.dll"))
-        yield from sorted((n for n in names if "alt" not in Path(n).name), reverse=True)
-    found = find_library("nvrtc")
-    if found:
-        yield found
-
-
-def _wheel_folders() -> list[Path]:
-    spec = importlib.util.find_spec("nvidia")
-    roots: Sequence[str] = spec.submodule_search_locations or () if spec else ()
-    return [Path(root) / part for root in roots for part in (
-        "cu13/lib", "cuda_nvrtc/lib", "cu13/bin/x86_64", "cuda_nvrtc/bin")]
-
-
-def _toolkit_folders() -> list[Path]:
-    roots = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
-    return [Path(r) / part for r in roots if r for part in ("lib64", "lib", "bin")]

@@ -11,11 +11,11 @@ ROW_BYTES = 128 << 10       # of 4-byte elements: as long a row as a block's reg
 _PROCESSORS = {"sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90": 132, "sm_100": 148, "sm_120": 170}
 
 
-def target_named(arch: str, processors: int = 0) -> Target:
+def target_named(arch: str, processors: int = 0, features: str = "") -> Target:
     """The target of an architecture, as ``"sm_90"``, so that code can be made without a device.
 
-    `processors` are the multiprocessors, those of the largest common model if not given. Raises
-    `DeviceError` for what is no such name.
+    `processors` are the multiprocessors, those of the largest common model if not given; `features`
+    names libraries that are there, as ``"cublaslt"``. Raises `DeviceError` for what is no such name.
 
     >>> target_named("sm_90").threads
     132
@@ -23,7 +23,8 @@ def target_named(arch: str, processors: int = 0) -> Target:
     if not (arch.startswith("sm_") and arch[3:].isdigit() and int(arch[3:]) >= 75):
         raise DeviceError(f"there is no GPU architecture {arch!r}",
                           expected="'sm_75' or a later one, such as 'sm_80' or 'sm_90'")
-    return Target(device="gpu", triple="nvptx64-nvidia-cuda", cpu=arch, vector_bytes=16,
+    return Target(device="gpu", triple="nvptx64-nvidia-cuda", cpu=arch, features=features,
+                  vector_bytes=16,
                   registers=255, has_fma=True, masked=True, has_f16=True, has_bf16=True,
                   threads=processors or _PROCESSORS.get(arch, 108), l1_bytes=128 << 10,
                   l2_bytes=2 * ROW_BYTES, l3_bytes=40 << 20)

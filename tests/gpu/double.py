@@ -14,11 +14,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from weft.devices.gpu.cublaslt import CublasLt
 from weft.devices.gpu.driver import DriverError
 
 HEADER = Path(__file__).with_name("emulator.h")
@@ -55,7 +57,9 @@ class EmulatedDriver:
 
     xp: Any = np
 
-    def __init__(self, devices: int = 1, arch: str = "sm_90", limit: int | None = None) -> None:
+    def __init__(self, devices: int = 1, arch: str = "sm_90", limit: int | None = None,
+                 cublaslt: bool = False) -> None:
+        self.library = fake_cublaslt() if cublaslt else None
         self.devices = devices
         self.arch = arch
         self.limit = limit
@@ -172,6 +176,14 @@ class EmulatedDriver:
         self.launches.append((grid, block))
         self._names[function](ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_void_p(params))
 
+    # ---- libraries
+
+    def cublaslt(self) -> CublasLt | None:
+        return self.library
+
+    def stream(self) -> int:
+        return 0
+
     # ---- time
 
     def record(self) -> Any:
@@ -187,6 +199,17 @@ class EmulatedDriver:
         if self.lost:
             raise DriverError("lost", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was "
                                       "encountered")
+
+
+@cache
+def fake_cublaslt() -> CublasLt:
+    """cuBLASLt, played by `cublaslt.cpp`."""
+    assert COMPILER, "no C++ compiler"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "double.so"
+        subprocess.run([COMPILER, "-O2", "-std=c++17", "-shared", "-fPIC", "-o", str(path),
+                        str(HEADER.with_name("cublaslt.cpp"))], check=True)
+        return CublasLt(ctypes.CDLL(str(path)))
 
 
 def _launchers(source: str) -> str:
