@@ -90,7 +90,8 @@ def _step(step: Step, product: Product, kernel: Kernel, bound: Sequence[str]) ->
     renamed = {b: f"b{i}" for i, b in enumerate(dict.fromkeys(ordered))}
     attrs = dict(product.attrs)
     attrs["places"] = tuple(list(renamed).index(b) for b in product.buffers)
-    library = Library(MATMUL, tuple(attrs.items()), tuple((r, types[b]) for b, r in renamed.items()),
+    library = Library(MATMUL, tuple(attrs.items()),
+                      tuple((r, types[b]) for b, r in renamed.items()),
                       tuple(r for b, r in renamed.items() if b in outputs))
     return Step(library, tuple(names[b] for b in renamed), step.name, step.ops, step.origins,
                 (*step.notes, str(product)), step.flops, step.nbytes)
@@ -177,8 +178,8 @@ def product_of(kernel: Kernel, relaxed: bool = False, precision: str = "highest"
     if epilogue is None:
         return ""
     attrs = {**layout.attrs(), "type": a.dtype.name,
-             "out": flat.types[stores[0].buffer].dtype.name, "compute": _compute(a.dtype, precision),
-             **epilogue.attrs}
+             "out": flat.types[stores[0].buffer].dtype.name,
+             "compute": _compute(a.dtype, precision), **epilogue.attrs}
     return Product(tuple(attrs.items()), (*layout.names, *epilogue.buffers))
 
 

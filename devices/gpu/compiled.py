@@ -18,11 +18,11 @@ from weft.compiler.kernel.ir import Buffer, Check, Kernel, Library, Program, Ste
 from weft.compiler.kernel.nested import ALIGN, Branch, Loop
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, Size, TensorType, evaluate_dim
+from weft.devices.gpu.blas import MATMUL
 from weft.devices.gpu.driver import Driver
 from weft.devices.gpu.library import LibraryCall, run_library
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.pending import PENDING, guarded
-from weft.devices.gpu.blas import MATMUL
 from weft.devices.protocol import Cache
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.registry import OPS, names_of_kind
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, TensorType
-from weft.devices.gpu.driver import the_driver
 from weft.devices.gpu.blas import take_products
+from weft.devices.gpu.driver import the_driver
 from weft.devices.gpu.emit import emit_kernel
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.lower import TABLE

@@ -14,8 +14,9 @@ _PROCESSORS = {"sm_80": 108, "sm_86": 84, "sm_89": 128, "sm_90": 132, "sm_100": 
 def target_named(arch: str, processors: int = 0, features: str = "") -> Target:
     """The target of an architecture, as ``"sm_90"``, so that code can be made without a device.
 
-    `processors` are the multiprocessors, those of the largest common model if not given; `features`
-    names libraries that are there, as ``"cublaslt"``. Raises `DeviceError` for what is no such name.
+    `processors` are the multiprocessors, those of the largest common model if not given;
+    `features` names libraries that are there, as ``"cublaslt"``. Raises `DeviceError` for what is
+    no such name.
 
     >>> target_named("sm_90").threads
     132

@@ -216,6 +216,6 @@ def test_a_product_that_the_library_refuses(driver: EmulatedDriver) -> None:
             return (lambda *_: 15) if "Heuristic" in name else lambda *_: 0
     driver.library = CublasLt(Refusing())   # type: ignore[arg-type]
     with pytest.raises(DeviceError, match=r"^cuBLASLt has no way for this product: rows=112, "
-                       r"columns=96, .* \(not supported\)\n  at test_products.py:\d+: .*\n  repair:   "
-                       "please report it"):
+                       r"columns=96, .* \(not supported\)\n  at test_products.py:\d+: .*\n"
+                       "  repair:   please report it"):
         weft.jit(lambda a, b: a @ b, device="gpu")(rand(96, 128), rand(128, 112))
