@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -71,6 +72,7 @@ class EmulatedDriver:
         self.built = 0
         self.reads = 0
         self._libraries: list[Any] = []
+        self._blocks: list[tuple[Any, int, int]] = []
         self._names: dict[int, Any] = {}
 
     def count(self) -> int:
@@ -108,6 +110,8 @@ class EmulatedDriver:
         start = -raw.ctypes.data % MARGIN + MARGIN
         inner = raw[start:start + nbytes]
         inner[:] = 0xFF
+        self._blocks = [b for b in self._blocks if b[0]() is not None]
+        self._blocks.append((weakref.ref(raw), start, start + nbytes))
         return EmulatedArray(inner.view(dtype).reshape(tuple(shape)), self.ordinal)
 
     def pointer(self, array: Any) -> int:
@@ -175,6 +179,10 @@ class EmulatedDriver:
         self._alive()
         self.launches.append((grid, block))
         self._names[function](ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_void_p(params))
+        for block_of, start, end in self._blocks:
+            raw = block_of()
+            assert raw is None or (raw[:start] == 0xA5).all() and (raw[end:] == 0xA5).all(), \
+                "a kernel wrote beside an array"
 
     # ---- libraries
 

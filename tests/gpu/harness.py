@@ -35,6 +35,7 @@ def emulated(**options: Any) -> Iterator[EmulatedDriver]:
     driver = EmulatedDriver(**options)
     before = set_driver(driver)
     registry.register_device("gpu", GpuDevice)
+    registry.get_device("gpu")          # now arrays are known to be its
     try:
         yield driver
     finally:

@@ -10,6 +10,7 @@ import pytest
 import weft
 from tests.gpu.double import EmulatedArray, EmulatedDriver
 from tests.gpu.harness import emulated, needs_compiler
+from weft.runtime.cache import DiskCache
 
 pytestmark = needs_compiler
 
@@ -55,6 +56,67 @@ def test_loops_and_branches() -> None:
     x = np.array([0.5, 0.25, 0.125])
     for got, want in zip(weft.jit(powers, device="gpu")(x), weft.jit(powers)(x)):
         np.testing.assert_array_equal(host(got), want)
+
+
+def test_arguments_that_begin_anywhere(driver: EmulatedDriver) -> None:
+    """Vectors need multiples of 16 bytes: what is not there is copied first."""
+    f = weft.jit(lambda x: x * 2 + 1, device="gpu")
+    x = np.arange(4097, dtype=np.float32)
+    whole = driver.put(x)
+    part = EmulatedArray(whole.values[1:])
+    assert driver.pointer(part) % 16 == 4
+    np.testing.assert_array_equal(host(f(part)), x[1:] * 2 + 1)
+
+
+@pytest.mark.parametrize("n", [4, 7, 40])
+def test_elements_of_scanned_arrays_begin_anywhere(n: int) -> None:
+    def running(x):
+        def turn(total, row):
+            total = total + row
+            return total, total * row.sum()
+        return weft.scan(turn, np.zeros(n, np.float32), x)
+
+    x = np.random.default_rng(0).integers(-3, 4, (5, n)).astype(np.float32)
+    for got, want in zip(weft.jit(running, device="gpu")(x), weft.jit(running)(x)):
+        np.testing.assert_array_equal(host(got), want)
+
+
+def test_symbolic_sizes() -> None:
+    """One compilation serves every batch."""
+    f = weft.jit(softmax, device="gpu", shapes={"x": ("B", 33)})
+    for rows in (1, 2, 50):
+        x = np.random.default_rng(rows).standard_normal((rows, 33))
+        np.testing.assert_allclose(host(f(x)), softmax(x), rtol=1e-14)
+    assert len(f.history()) == 1
+
+
+def test_donated_arguments_are_overwritten(driver: EmulatedDriver) -> None:
+    f = weft.jit(lambda x, d: x - 0.5 * d, device="gpu", donate=("x",))
+    x = driver.put(np.arange(6.0))
+    out = f(x, np.ones(6))
+    assert driver.pointer(out) == driver.pointer(x)
+    np.testing.assert_array_equal(host(out), np.arange(6.0) - 0.5)
+
+
+def test_code_is_kept_on_disk(driver: EmulatedDriver, tmp_path) -> None:
+    cache = DiskCache(tmp_path)
+    x = np.arange(4.0)
+    for _ in range(2):
+        low = weft.jit(lambda x: np.sin(x) + 1, device="gpu").trace(x).optimize().lower("gpu")
+        low.lowered.compile(cache)
+    assert driver.built == 1
+
+
+def test_parts_on_two_devices() -> None:
+    """What is placed on the device runs there, between parts on the CPU."""
+    def f(x):
+        y = np.sin(x)
+        with weft.device("gpu"):
+            z = np.exp(y) * 2
+        return z + 1
+
+    x = np.arange(5.0)
+    np.testing.assert_allclose(weft.jit(f)(x), np.exp(np.sin(x)) * 2 + 1)
 
 
 def test_bad_index_is_told_at_the_next_wait(driver: EmulatedDriver) -> None:
