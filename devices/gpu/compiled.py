@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GpuCompiled"]
 
-STATUS_BYTES = 16       # which check failed, and the value that it saw
+STATUS_BYTES = 24       # which check failed, the value that it saw, and whether a loop goes on
 ALIGNMENT = 16          # of arrays whose elements vectors are read from
 
 
@@ -139,6 +139,7 @@ class _Call:
         self.owned: list[Any] = []
         self.status = 0
         self.status_array: Any = None
+        self.checks: Sequence[Check] = ()
 
     def bytes(self, count: int) -> int:
         """New memory of so many bytes, which lives as long as the call."""
@@ -148,9 +149,20 @@ class _Call:
 
     def begin_status(self) -> None:
         """A status in which no check has failed."""
-        self.status_array = self.driver.empty((2,), np.dtype(np.int64))
+        self.status_array = self.driver.empty((STATUS_BYTES // 8,), np.dtype(np.int64))
         self.status = self.driver.pointer(self.status_array)
         self.driver.zero(self.status, STATUS_BYTES)
+
+    def goes_on(self) -> bool:
+        """Whether a loop's condition, which was written behind the status, holds; waits for it.
+
+        Raises what has gone wrong by now: a loop need not end otherwise.
+        """
+        number, value, flag = np.frombuffer(self.driver.read(self.status, STATUS_BYTES), np.int64)
+        if number:
+            check = self.checks[int(number) - 1]
+            raise check.error(int(value), evaluate_dim(check.size, self.sizes))
+        return bool(flag & 0xFF)
 
     def aligned(self, array: Any) -> int:
         """Where an argument begins; one that is not aligned is copied."""
@@ -173,8 +185,9 @@ class _Call:
 def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arrays: Sequence[Any]
                    ) -> list[Any]:
     program, driver = compiled.program, call.driver
-    if compiled.checks:
+    if compiled.checks or _may_wait(program):
         call.begin_status()
+        call.checks = compiled.checks
     made = {b.name: driver.empty(call.shape(b.type), b.type.dtype.numpy)
             for b in program.buffers if b.kind == "result"}
     given = {b.name: b.index for b in program.buffers if b.kind == "param"}
@@ -295,7 +308,7 @@ def _loop(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str
     spare = [p if i in k.in_place else scratch + call.dim(k.spares[i]) if i in k.spares
              else call.bytes(size) for i, (p, size) in enumerate(zip(state, sizes))]
     rows = [call.dim(t.nbytes) for t in _row_types(k, n)]
-    flag = call.bytes(ALIGNMENT) if k.cond is not None else 0
+    flag = call.status + STATUS_BYTES - 8
     turns = iter(lambda: None, 0) if k.cond is not None else iter(_turns(k, call))
     body = plans[-1]
     for i in turns:
@@ -304,7 +317,7 @@ def _loop(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str
         if k.cond is not None:
             cond = plans[0]
             _run(cond, call, arguments, {cond.program.results[0]: flag}, scratch)
-            if not _read(call, flag, np.dtype(np.uint8)):
+            if not call.goes_on():
                 break
         outs = [y + (i or 0) * row for y, row in zip(ys, rows[len(moving):])]
         _run(body, call, arguments, dict(zip(body.program.results, [*spare, *outs])), scratch)
@@ -312,6 +325,13 @@ def _loop(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str
     for source, target, size in zip(state, places[n:], sizes):
         if source != target:
             call.driver.copy(target, source, size)
+
+
+def _may_wait(program: Program) -> bool:
+    """Whether it has a loop whose condition the device computes."""
+    return any(isinstance(s.kernel, Loop) and s.kernel.cond is not None
+               or isinstance(s.kernel, (Branch, Loop)) and any(
+                   _may_wait(p) for _, p in s.kernel.nested) for s in program.steps)
 
 
 def _row_types(k: Loop, n: int) -> list[TensorType]:

@@ -65,7 +65,7 @@ class Pending:
                     return
                 status = queue.popleft()
             driver.finish(status.mark)
-            number, value = (int(x) for x in np.asarray(driver.get(status.array)))
+            number, value = (int(x) for x in np.asarray(driver.get(status.array))[:2])
             if number:
                 check = status.checks[number - 1]
                 raise check.error(value, evaluate_dim(check.size, status.sizes))
