@@ -329,9 +329,9 @@ def _loop(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str
 
 def _may_wait(program: Program) -> bool:
     """Whether it has a loop whose condition the device computes."""
-    return any(isinstance(s.kernel, Loop) and s.kernel.cond is not None
-               or isinstance(s.kernel, (Branch, Loop)) and any(
-                   _may_wait(p) for _, p in s.kernel.nested) for s in program.steps)
+    return any((isinstance(s.kernel, Loop) and s.kernel.cond is not None)
+               or (isinstance(s.kernel, (Branch, Loop)) and any(
+                   _may_wait(p) for _, p in s.kernel.nested)) for s in program.steps)
 
 
 def _row_types(k: Loop, n: int) -> list[TensorType]:

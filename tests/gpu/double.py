@@ -181,7 +181,7 @@ class EmulatedDriver:
         self._names[function](ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_void_p(params))
         for block_of, start, end in self._blocks:
             raw = block_of()
-            assert raw is None or (raw[:start] == 0xA5).all() and (raw[end:] == 0xA5).all(), \
+            assert raw is None or ((raw[:start] == 0xA5).all() and (raw[end:] == 0xA5).all()), \
                 "a kernel wrote beside an array"
 
     # ---- libraries
