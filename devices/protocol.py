@@ -8,7 +8,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,6 +202,20 @@ class Device(Protocol):
     def symbolic_sizes(self) -> bool:
         """Whether it lowers graphs whose sizes are known only when they run."""
         return True
+
+    def lacks(self) -> Mapping[str, str]:
+        """What else it does not do as weft defines it, each with the reason.
+
+        Keys are names of conformance checks, which are then listed as skipped: a group
+        (``"errors"``), a check of a group (``"ops/sort"``), or that in one element type
+        (``"ops/sort/f16"``, ``"ops/*/f16"``).
+        """
+        return {}
+
+    def ulps(self) -> Mapping[str, int]:
+        """Elementwise ops whose results may be off by more than two units in the last place, with
+        the units that they may: what the hardware's documentation says of its functions."""
+        return {}
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> Lowered:
         """The program for an optimised graph. `target` is `target()`, perhaps with options set.

@@ -167,16 +167,16 @@ def _numbered(name: str) -> Device:
     if ordinal:
         count = get_device(base).count()
         if ordinal >= count:
-            raise DeviceError(
-                f"there is no device {name!r}: {_counted(count)} {base!r} here", expected=(
-                    f"{base!r}" if count == 1 else f"'{base}:0' to '{base}:{count - 1}'"))
+            others = f"'{base}:0' to '{base}:{count - 1}'" if count > 1 else f"{base!r}"
+            raise DeviceError(f"there is no device {name!r}: {_counted(count)} {base!r} here",
+                              expected=others if count else None)
     elif name != base:
         return get_device(base)
     return _make(base, ordinal)
 
 
 def _counted(count: int) -> str:
-    return "there is one device" if count == 1 else f"there are {count} devices"
+    return "there is one device" if count == 1 else f"there are {count or 'no'} devices"
 
 
 def _make(name: str, ordinal: int) -> Device:

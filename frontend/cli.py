@@ -15,6 +15,7 @@ from weft.compiler.ops import KINDS, OPS, get_op
 from weft.compiler.ops.registry import Op
 from weft.compiler.passes import DEFAULT, PASSES, Decompose, Pass, pipeline_for, run_pipeline
 from weft.compiler.target import Target
+from weft.compiler.types import DTYPES
 from weft.devices.listing import devices
 from weft.devices.registry import DEFAULT_DEVICE, get_device
 from weft.frontend.cli_target import CommandError, load_function, read_graph
@@ -30,7 +31,8 @@ _ARGS = "arguments: types such as \"f32[3, 4], i64, f32[B, 8]\", or Python value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, or 1 after an error, which is printed.
+    """Run one command; returns the exit status: 0, or 1 after an error, which is printed, and where
+    a device fails a check of its conformance.
 
     >>> main(["ops", "tanh"])
     tanh (elementwise): hyperbolic tangent
@@ -39,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     try:
-        command: Callable[[argparse.Namespace], None] = options.command
-        command(options)
+        command: Callable[[argparse.Namespace], int | None] = options.command
+        return command(options) or 0
     except BrokenPipeError:              # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (WeftError, OSError) as error:
@@ -73,11 +75,35 @@ def _parser() -> argparse.ArgumentParser:
     opt.add_argument("--device", help="take this device's target and ops")
     opt.add_argument("--diff", action="store_true", help="print what each pass changed instead")
     opt.add_argument("--history", action="store_true", help="print the passes' times instead")
+    _add_conformance(commands)
     return parser
 
 
+def _add_conformance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    held = _command(commands, "conformance", _conformance,
+                    "hold a device to what every device promises")
+    held.add_argument("--device", required=True, help="its name, such as gpu or gpu:1")
+    held.add_argument("--op", action="append", default=[], help="only this op; may be repeated")
+    held.add_argument("--dtype", action="append", default=[], choices=list(DTYPES),
+                      metavar="DTYPE", help="only this element type, such as f32; may be repeated")
+    held.add_argument("--group", action="append", default=[], help="only these checks: "
+                      "contract, ops, jvp, vjp, batch, control, sizes, errors, random or calls")
+    held.add_argument("-v", "--verbose", action="store_true",
+                      help="list what became of each op in each element type")
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    from weft.frontend.conformance import ALL_GROUPS, command  # seldom asked for
+
+    unknown = [g for g in options.group if g not in ALL_GROUPS]
+    if unknown:
+        raise CommandError(f"there is no group of checks named {unknown[0]!r}",
+                           expected=f"one of {', '.join(ALL_GROUPS)}")
+    return command(options)
+
+
 def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str,
-             run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+             run: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=help)
     parser.set_defaults(command=run)
     return parser

@@ -130,7 +130,7 @@ class _Planner:
         if p.turns < self.k and not all(isinstance(a.extent, int) for a in f.lines):
             return None
         parts, chunks, line_parts = self._units(p)
-        panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
+        panels, tiles = max(1, ceil(self.n / p.width)), max(1, ceil(self.m / p.rows))
         columns, unit_tiles = ceil(panels / parts), ceil(tiles / chunks)
         chunks = ceil(tiles / unit_tiles) if self.static else chunks
         line_parts = ceil(self.lines / ceil(self.lines / line_parts))
@@ -320,7 +320,7 @@ class _Planner:
 
         A unit's share of the right side must fit L2; cutting the rows packs it again and again.
         """
-        panels, tiles = ceil(self.n / p.width), max(1, ceil(self.m / p.rows))
+        panels, tiles = max(1, ceil(self.n / p.width)), max(1, ceil(self.m / p.rows))
         threads = self.target.threads if p.parallel else 1
         block = sum(x.planes for x in self.form.right) * p.turns * p.width * self.item
         fits = max(1, self.target.l2_bytes // block) if p.right else panels

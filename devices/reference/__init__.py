@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from weft.compiler.errors import DTypeError, LinAlgError, ShapeError
+from weft.compiler.errors import (
+    DTypeError,
+    IndexOutOfBoundsError,
+    LinAlgError,
+    ShapeError,
+    WeftError,
+)
 from weft.compiler.ir import Graph, Node
 from weft.compiler.types import Dim, Size, dtype_of, evaluate_dim, shape_text
 
@@ -42,6 +48,11 @@ def evaluate(graph: Graph, arrays: Sequence[Any],
                 value = node.op.reference(np, *(values[i] for i in node.inputs), **attrs)
             except np.linalg.LinAlgError as error:
                 raise LinAlgError(str(error), origin=node.origin) from None
+            except WeftError as error:
+                error.origin = error.origin or node.origin
+                raise
+            except IndexError as error:
+                raise IndexOutOfBoundsError(str(error), origin=node.origin) from None
             values[node] = value if isinstance(value, tuple) else np.asarray(value)
     return [values[r] for r in graph.results]
 

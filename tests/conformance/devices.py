@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-
-from weft.compiler.ir import Graph
-from weft.compiler.passes.simplify import Decompose
-from weft.compiler.target import Target
-from weft.devices.cpu.device import CpuDevice
+from weft.devices.conformance import Subject
 from weft.devices.cpu.host import host_target, target_named
+from weft.devices.listing import devices
+from weft.devices.registry import get_device
+
+__all__ = ["DEVICES", "EVERYWHERE", "Subject"]
 
 
-@dataclass(frozen=True)
-class Device:
-    """A device under one target."""
-
-    name: str
-    target: Target
-
-    def __str__(self) -> str:
-        return self.name
-
-    def run(self, graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Lower the graph as it is, without passes but for what has to be, and run it."""
-        graph = Decompose(CpuDevice().supported()).run(graph, self.target)
-        return CpuDevice().lower(graph, self.target).compile().run(arrays)
-
-
-def _available() -> list[Device]:
+def _available() -> list[Subject]:
     host = host_target()
-    found = [Device("cpu", host)]
+    found = [Subject.of("cpu")]
     if host.triple.startswith(("x86_64", "amd64")):
-        found += [Device(f"cpu-{level}", target_named(level)) for level in ("avx2", "baseline")
+        found += [Subject(get_device("cpu"), target_named(level), f"cpu-{level}")
+                  for level in ("avx2", "baseline")
                   if target_named(level).vector_bytes < host.vector_bytes]
     return found
 
 
 DEVICES = _available()
+"""The CPU."""
+
+_NOT_YET = ("cpu", "xla", "tpu")        # the CPU is there already; XLA takes subnormals for zeros
+EVERYWHERE = [*DEVICES, *(Subject.of(d.name) for d in devices()
+                          if d.usable and d.name not in _NOT_YET and not d.ordinal)]
+"""And every other device that can be used here."""

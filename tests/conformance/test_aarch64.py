@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.cases import ALL, cases, results_of, types_of
 from weft.compiler.build import Builder
 from weft.compiler.ops import Op
 from weft.compiler.passes.simplify import Decompose
+from weft.devices.conformance.checks import ALL
+from weft.devices.conformance.samples import cases, results_of, types_of
 from weft.devices.cpu.device import CpuDevice
 from weft.devices.cpu.host import target_named
 

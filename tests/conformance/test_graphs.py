@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from tests.conformance.devices import DEVICES, Device
+from tests.conformance.devices import DEVICES, Subject
 from tests.strategies import assert_same, graphs, inputs
 from weft.compiler.ir import Graph
 from weft.devices.reference import evaluate
@@ -20,7 +20,7 @@ many = settings(max_examples=1500, deadline=None, suppress_health_check=list(Hea
 every_device = pytest.mark.parametrize("device", DEVICES, ids=str)
 
 
-def holds(device: Device, graph: Graph, seed: int, size: int, integral: bool) -> None:
+def holds(device: Subject, graph: Graph, seed: int, size: int, integral: bool) -> None:
     """The device's results are the reference's, to the bit."""
     arrays = inputs(graph, seed, integral=integral, sizes={"B": size})
     try:
@@ -57,7 +57,7 @@ SPECIAL = (graphs(transcendental=False, steps=MOVES, max_nodes=14,
 @every_device
 @few
 @given(*WHOLE)
-def test_whole_numbers(device: Device, graph: Graph, seed: int, size: int) -> None:
+def test_whole_numbers(device: Subject, graph: Graph, seed: int, size: int) -> None:
     """Sums and products of small whole numbers are exact in any order."""
     holds(device, graph, seed, size, integral=True)
 
@@ -65,7 +65,7 @@ def test_whole_numbers(device: Device, graph: Graph, seed: int, size: int) -> No
 @every_device
 @few
 @given(*SPECIAL)
-def test_special_values(device: Device, graph: Graph, seed: int) -> None:
+def test_special_values(device: Subject, graph: Graph, seed: int) -> None:
     """Ops that round correctly, on NaN, infinities and zeros of both signs."""
     holds(device, graph, seed, 0, integral=False)
 
@@ -74,7 +74,7 @@ def test_special_values(device: Device, graph: Graph, seed: int) -> None:
 @every_device
 @many
 @given(*WHOLE)
-def test_many_whole_numbers(device: Device, graph: Graph, seed: int, size: int) -> None:
+def test_many_whole_numbers(device: Subject, graph: Graph, seed: int, size: int) -> None:
     """As above, at length."""
     holds(device, graph, seed, size, integral=True)
 
@@ -83,6 +83,6 @@ def test_many_whole_numbers(device: Device, graph: Graph, seed: int, size: int) 
 @every_device
 @many
 @given(*SPECIAL)
-def test_many_special_values(device: Device, graph: Graph, seed: int) -> None:
+def test_many_special_values(device: Subject, graph: Graph, seed: int) -> None:
     """As above, at length."""
     holds(device, graph, seed, 0, integral=False)

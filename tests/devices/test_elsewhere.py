@@ -250,9 +250,9 @@ def test_out_of_memory() -> None:
     with pytest.raises(OutOfMemoryError) as caught:
         f(np.zeros(LIMIT))
     assert located(caught) == (
-        "device 'toy:0' is out of memory: 8.00 MiB were asked for, 100 bytes of 1.00 MiB are in use"
-        "\n  at test_elsewhere.py:LINE: f(np.zeros(LIMIT))\n  repair:   delete arrays that are not "
-        "needed, donate arguments, or take smaller batches")
+        "device 'toy:0' is out of memory: 32.00 MiB were asked for, 100 bytes of 4.00 MiB are in "
+        "use\n  at test_elsewhere.py:LINE: f(np.zeros(LIMIT))\n"
+        "  repair:   delete arrays that are not needed, donate arguments, or take smaller batches")
     np.testing.assert_array_equal(lies(f(np.zeros(3))), np.ones(3))     # it goes on
 
 

@@ -22,7 +22,7 @@ from weft.devices.reference.device import ReferenceDevice, ReferenceLowered
 POOL = ThreadPoolExecutor(1)
 OPEN = threading.Event()
 OPEN.set()
-LIMIT = 1 << 20         # bytes of one array
+LIMIT = 1 << 22         # bytes of one array
 
 
 class ToyArray:

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.cases import cases
-from tests.conformance.compare import assert_close
 from tests.conformance.devices import DEVICES
 from tests.conformance.test_ops import test_op as conformance
 from tests.docs.markdown import ROOT, block, check_generated, run
@@ -22,6 +20,8 @@ from weft.compiler.ops import OPS, Op
 from weft.compiler.passes import Decompose
 from weft.compiler.target import Target
 from weft.compiler.types import TensorType, dtype_of
+from weft.devices.conformance.compare import assert_close
+from weft.devices.conformance.samples import cases
 from weft.devices.cpu import lower, lowered
 from weft.devices.reference import evaluate
 from weft.frontend.numpy.ufunc_rules import RULES

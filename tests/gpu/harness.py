@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conformance.cases import cases, results_of, types_of
-from tests.conformance.compare import assert_close, expected
 from tests.gpu.double import COMPILER, EmulatedDriver
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node
@@ -19,6 +17,8 @@ from weft.compiler.ops import Op
 from weft.compiler.passes.simplify import Decompose
 from weft.compiler.types import DTYPES
 from weft.devices import registry
+from weft.devices.conformance.compare import assert_close, expected
+from weft.devices.conformance.samples import cases, results_of, types_of
 from weft.devices.gpu.device import GpuDevice
 from weft.devices.gpu.driver import set_driver
 from weft.devices.gpu.lowered import GpuLowered, lower, supported

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.cases import ALL
 from tests.gpu.harness import batch, lowered, needs_compiler, run
 from weft.compiler.ops import Op
+from weft.devices.conformance.checks import ALL
 from weft.devices.gpu.nvrtc import build, nvrtc_problem
 
 _OPS = [op for op in ALL if op.name != "call"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.conformance import test_control as texts
 from weft.compiler.kernel.ir import Program
 from weft.compiler.kernel.nested import Branch, Loop, leaves, map_programs
 from weft.compiler.kernel.program import build_program
 from weft.compiler.target import Target
 from weft.compiler.text import parse
+from weft.devices.conformance import control as texts
 
 
 def program(text: str) -> Program:

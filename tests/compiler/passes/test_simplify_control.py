@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conformance import test_control as texts
 from weft.compiler.ir import Graph
 from weft.compiler.passes import PASSES, SimplifyControl, run_pipeline
 from weft.compiler.target import Target
 from weft.compiler.text import parse
 from weft.compiler.verify import verify
+from weft.devices.conformance import control as texts
 from weft.devices.reference import evaluate
 
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.compiler.transforms.points import (
+from weft.compiler.ir import Graph
+from weft.compiler.ops import OPS
+from weft.compiler.ops.registry import OUTSIDE
+from weft.compiler.transforms import batch, jvp, vjp
+from weft.compiler.verify import verify
+from weft.devices.conformance.points import (
     NO_DERIVATIVE,
     Array,
     Point,
@@ -17,11 +22,6 @@ from tests.compiler.transforms.points import (
     differentiable,
     run,
 )
-from weft.compiler.ir import Graph
-from weft.compiler.ops import OPS
-from weft.compiler.ops.registry import OUTSIDE
-from weft.compiler.transforms import batch, jvp, vjp
-from weft.compiler.verify import verify
 
 SMOOTH = all_points(lambda op, p: op.name not in NO_DERIVATIVE and differentiable(p))
 BATCHED = all_points(lambda op, p: bool(p[0].params))

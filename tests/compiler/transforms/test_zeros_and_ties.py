@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.compiler.transforms.points import Array, run
 from weft.compiler.build import Builder
 from weft.compiler.ir import Graph, Node
 from weft.compiler.transforms import jvp, vjp
 from weft.compiler.types import TensorType, dtype_of
+from weft.devices.conformance.points import Array, run
 
 ROWS = {"axes": (0,), "position": 0}
 

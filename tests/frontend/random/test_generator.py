@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import weft
-from tests.conformance.devices import DEVICES, Device
+from tests.conformance.devices import DEVICES, Subject
 from weft.compiler.build import Builder
 from weft.compiler.types import DTYPES, TensorType
 from weft.devices.reference import evaluate
@@ -44,7 +44,7 @@ def test_published_vectors_on_the_reference() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
-def test_published_vectors(device: Device) -> None:
+def test_published_vectors(device: Subject) -> None:
     (out,) = device.run(cipher(), [column(1), column(0)])
     np.testing.assert_array_equal(out, column(2))
 

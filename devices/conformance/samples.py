@@ -10,11 +10,14 @@ import numpy as np
 from weft.compiler.build import Builder
 from weft.compiler.errors import WeftError
 from weft.compiler.ir import Node
-from weft.compiler.ops import OPS, Op
+from weft.compiler.ops import Op
 from weft.compiler.ops.updates import COMBINE
 from weft.compiler.types import DTYPES, DType, TensorType, TupleType, dtype_of
 
-Case = tuple[tuple[np.ndarray, ...], dict[str, Any]]
+__all__ = ["Case", "accepts", "cases", "results_of", "types_of", "values"]
+
+Array = np.ndarray[Any, Any]
+Case = tuple[tuple[Array, ...], dict[str, Any]]
 
 _SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, -3.0, 7.25, -7.75, 1e-3, -1e-3, 10.0, 88.5,
             -87.0, 104.0, -104.0, 710.0, -745.0, 1e-8, 1e8, -1e8, 0.9999999, 1.0000001, 2.5, 3.5,
@@ -22,7 +25,7 @@ _SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, -3.0, 7.25, -7.75, 1e-3, 
 _INTS = [0, 1, 2, 3, 5, 7, 8, 63, 64, 100, 127, -1, -2, -3, -7, -8, -100, -128]
 
 
-def values(dtype: DType, seed: int = 0) -> np.ndarray:
+def values(dtype: DType, seed: int = 0) -> Array:
     """Special and random values of an element type, 1-d, of an awkward length."""
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"):
@@ -39,15 +42,15 @@ def values(dtype: DType, seed: int = 0) -> np.ndarray:
             rng.shuffle(parts[1])
             out = (parts[0] + 1j * np.where(np.isfinite(parts[1]), parts[1], 1.5)
                    ).astype(dtype.numpy)
-            return out[np.isfinite(parts[0])]
+            return np.asarray(out[np.isfinite(parts[0])])
         else:
             out = np.concatenate([_SPECIAL, rng.normal(size=40) * 3]).astype(np.float64)
             out = out.astype(np.float32).astype(dtype.numpy) if dtype.name == "bf16" \
                 else out.astype(dtype.numpy)
-    return out[rng.permutation(len(out))]
+    return np.asarray(out[rng.permutation(len(out))])
 
 
-def elementwise_cases(op: Op, dtype: DType) -> Iterator[Case]:
+def _elementwise_cases(op: Op, dtype: DType) -> Iterator[Case]:
     """Pairs of all kinds for one element type: full operands, and 0-d ones on either side."""
     assert op.arity is not None
     arrays = tuple(values(dtype, seed) for seed in range(op.arity))
@@ -72,7 +75,7 @@ def cases(op: Op) -> Iterator[tuple[str, Case]]:
             yield f"sample{i}", (tuple(map(np.asarray, arrays)), attrs)
     elif op.kind == "elementwise":
         for dtype in DTYPES.values():
-            for i, case in enumerate(elementwise_cases(op, dtype)):
+            for i, case in enumerate(_elementwise_cases(op, dtype)):
                 if accepts(op, *case):
                     yield f"{dtype}-{i}", case
     if op.kind == "reduction":
@@ -85,13 +88,11 @@ def cases(op: Op) -> Iterator[tuple[str, Case]]:
                     x = np.where((np.abs(x) < 1e-3) & (x != 0), x.dtype.type(1.5), x)
                 if accepts(op, (x,), attrs):
                     yield f"{name}-axis{axis}", ((x,), attrs)
-
-
     if op.kind == "indexing":
-        yield from indexing_cases(op)
+        yield from _indexing_cases(op)
 
 
-def indexing_cases(op: Op) -> Iterator[tuple[str, Case]]:
+def _indexing_cases(op: Op) -> Iterator[tuple[str, Case]]:
     """Special values of every element type, at places met once, several times or never."""
     rng = np.random.default_rng(0)
     twice, once = rng.integers(-7, 7, 16), rng.permutation(7)[:5]
@@ -117,11 +118,12 @@ def indexing_cases(op: Op) -> Iterator[tuple[str, Case]]:
                     {**attrs, "axes": (0, 1), "position": 0})
 
 
-def types_of(arrays: tuple[np.ndarray, ...]) -> tuple[TensorType, ...]:
+def types_of(arrays: tuple[Array, ...]) -> tuple[TensorType, ...]:
+    """The types of operands."""
     return tuple(TensorType(np.shape(a), dtype_of(a.dtype)) for a in arrays)
 
 
-def accepts(op: Op, arrays: tuple[np.ndarray, ...], attrs: dict[str, Any]) -> bool:
+def accepts(op: Op, arrays: tuple[Array, ...], attrs: dict[str, Any]) -> bool:
     """Whether the op's type rule takes these operands."""
     try:
         op.infer(types_of(arrays), attrs)
@@ -135,6 +137,3 @@ def results_of(b: Builder, node: Node) -> list[Node]:
     if not isinstance(node.type, TupleType):
         return [node]
     return [b.get(node, index=i) for i in range(len(node.type.elements))]
-
-
-ALL = [op for op in OPS.values() if op.name != "get"]

@@ -9,6 +9,10 @@ import numpy as np
 from weft.compiler.ops import Op
 from weft.devices.reference import concrete
 
+__all__ = ["assert_close", "assert_scaled", "expected"]
+
+Array = np.ndarray[Any, Any]
+
 # Correctly rounded on both sides, or nothing but moves: equal to the bit (NaN payloads apart).
 _ULP = 2
 # The reference rounds once to 16 bits what it computes in more; so does the device.
@@ -33,7 +37,7 @@ _CANCELS = ("logaddexp", "logaddexp2")
 _ULP_OF_GREATEST = {"fft": 4, "triangular_solve": 40, "lu": 200, "pinv": 200}
 
 
-def expected(op: Op, operands: tuple[np.ndarray, ...], attrs: dict[str, Any]) -> Any:
+def expected(op: Op, operands: tuple[Array, ...], attrs: dict[str, Any]) -> Any:
     """The reference's result; where neither side rounds correctly, computed in double precision,
     since NumPy's own float32 functions are not good to 2 ULP everywhere."""
     wide = {np.dtype(np.float32): np.float64, np.dtype(np.complex64): np.complex128}
@@ -52,9 +56,12 @@ def expected(op: Op, operands: tuple[np.ndarray, ...], attrs: dict[str, Any]) ->
         return np.asarray(better).astype(want.dtype)
 
 
-def assert_close(op: Op, what: str, got: np.ndarray, want: np.ndarray,
-                 operands: tuple[np.ndarray, ...] = ()) -> None:
-    """Fail unless `got` has the dtype, the shape and, nearly enough, the values of `want`."""
+def assert_close(op: Op, what: str, got: Array, want: Array,
+                 operands: tuple[Array, ...] = (), ulp: int | None = None) -> None:
+    """Fail unless `got` has the dtype, the shape and, nearly enough, the values of `want`.
+
+    `ulp` is what the device allows itself for this op, where that is more than is usual.
+    """
     assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, expected {want.dtype}"
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
     if op.name in _ULP_OF_GREATEST and want.dtype.kind in "fc" and want.size:
@@ -74,10 +81,22 @@ def assert_close(op: Op, what: str, got: np.ndarray, want: np.ndarray,
         exact = op.name in _EXACT or op.kind in _EXACT_KINDS
         if op.name == "abs" and operands[0].dtype.kind == "c":
             exact = False       # a hypot
-        _ulp_close(what, got, want, 0 if exact else _ULP)
+        _ulp_close(what, got, want, max(ulp or 0, 0 if exact else _ULP))
 
 
-def _ulp_close(what: str, got: np.ndarray, want: np.ndarray, ulp: int) -> None:
+def assert_scaled(what: str, got: Array, want: Array, rtol: float) -> None:
+    """Fail unless the arrays agree, floats up to `rtol` of the greatest; for what sums and cancels.
+    """
+    assert (got.dtype, got.shape) == (want.dtype, want.shape), (
+        f"{what}: {got.dtype}{list(got.shape)}, expected {want.dtype}{list(want.shape)}")
+    if got.dtype.kind not in "fc":
+        np.testing.assert_array_equal(got, want, err_msg=what)
+        return
+    scale = float(np.max(np.abs(want.astype(np.complex128)), initial=0, where=np.isfinite(want)))
+    np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * scale, err_msg=what)
+
+
+def _ulp_close(what: str, got: Array, want: Array, ulp: int) -> None:
     np.testing.assert_array_equal(np.isnan(got), np.isnan(want), err_msg=f"{what}: NaN where")
     live = ~np.isnan(want)
     a, b = _ordered(got[live]), _ordered(want[live])
@@ -90,22 +109,22 @@ def _ulp_close(what: str, got: np.ndarray, want: np.ndarray, ulp: int) -> None:
                                   err_msg=f"{what}: sign of zero")
 
 
-def _ordered(x: np.ndarray) -> np.ndarray:
+def _ordered(x: Array) -> Array:
     """Floats as integers in the same order, one apart where they are neighbours."""
     bits = np.ascontiguousarray(x).view(f"i{x.dtype.itemsize}").astype(object)
     low = -(1 << (8 * x.dtype.itemsize - 1))
     return np.where(bits < 0, low - bits, bits)
 
 
-def _sum_close(what: str, got: np.ndarray, want: np.ndarray) -> None:
+def _sum_close(what: str, got: Array, want: Array) -> None:
     np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64),
                                rtol=_SUM_RTOL[want.dtype.itemsize], err_msg=what,
                                atol=float(np.finfo(np.float32).tiny) if want.dtype.itemsize <= 4
                                else 1e-300)
 
 
-def _cancelling_close(what: str, got: np.ndarray, want: np.ndarray,
-                      operands: tuple[np.ndarray, ...]) -> None:
+def _cancelling_close(what: str, got: Array, want: Array,
+                      operands: tuple[Array, ...]) -> None:
     a, b, x, y = (v.astype(np.float64) for v in (got, want, *operands))
     scale = np.maximum(np.maximum(np.abs(x), np.abs(y)), 1.0)
     eps = {2: 2.0 ** -7, 4: 2.0 ** -23, 8: 2.0 ** -52}[want.dtype.itemsize]
@@ -114,7 +133,7 @@ def _cancelling_close(what: str, got: np.ndarray, want: np.ndarray,
     assert near.all(), f"{what}: {got[~near][:4]} for {want[~near][:4]}"
 
 
-def _complex_close(op: Op, what: str, got: np.ndarray, want: np.ndarray) -> None:
+def _complex_close(op: Op, what: str, got: Array, want: Array) -> None:
     finite = np.isfinite(want)
     np.testing.assert_array_equal(np.isfinite(got), finite, err_msg=f"{what}: finite where")
     scale = np.abs(want[finite])

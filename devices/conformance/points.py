@@ -15,11 +15,13 @@ from weft.compiler.ops import linalg_rules as rules
 from weft.compiler.types import TensorType, TupleType, dtype_of
 from weft.devices.reference import evaluate
 
+__all__ = ["NO_DERIVATIVE", "Array", "Point", "all_points", "differentiable", "points", "run"]
+
 Array = np.ndarray[Any, Any]
 Point = tuple[Graph, list[Array]]
 
 # Where NumPy's function is defined and smooth, if that is not everywhere: (lowest, highest).
-DOMAINS = {
+_DOMAINS = {
     "sqrt": (0.5, 4), "cbrt": (0.5, 4), "log": (0.5, 4), "log2": (0.5, 4), "log10": (0.5, 4),
     "log1p": (-0.5, 4), "asin": (-0.8, 0.8), "acos": (-0.8, 0.8), "acosh": (1.5, 4),
     "atanh": (-0.8, 0.8), "pow": (0.5, 2), "tan": (-1.2, 1.2), "erf_inv": (-0.8, 0.8),
@@ -33,17 +35,22 @@ NO_DERIVATIVE = {
     "spacing": "its derivative is zero, and finite differences see its steps",
 }
 # Operands for ops whose samples are all special values.
-EXTRA: dict[str, list[tuple[Any, ...]]] = {
+_EXTRA: dict[str, list[tuple[Any, ...]]] = {
     "select": [(np.array([True, False, True]), np.array([1.5, -2.0, 3.0]), np.array(0.5)),
                (np.array(True), np.array([1.5, -2.0]), np.array([0.5, 4.0]))],
     "ldexp": [(np.array([1.5, -0.25, 3.0]), np.array([3, 1, -2], np.int32))],
 }
 
 
+def _sizes(node: Node) -> tuple[int, ...]:
+    assert node.tensor.is_static
+    return tuple(d for d in node.shape if isinstance(d, int))
+
+
 def _weighted(b: Builder, vectors: Node, count: int) -> Node:
     """V diag(1, 1/2, …) V^H, which vectors determine up to their phases; the vectors behind the
     first `count` are determined as a whole only."""
-    n = vectors.shape[-1]
+    n = _sizes(vectors)[-1]
     weights = np.array([1 / (1 + min(i, count)) for i in range(n)]).astype(vectors.dtype.numpy)
     scaled = b.mul(vectors, b.broadcast(b.constant(weights), vectors.shape))
     return rules.times(b, scaled, rules.adjoint(b, vectors))
@@ -55,7 +62,7 @@ def _of_eig(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
     if not rest:
         return parts
     (v,) = rest
-    weights = np.array([1 / (1 + i) for i in range(v.shape[-1])]).astype(v.dtype.numpy)
+    weights = np.array([1 / (1 + i) for i in range(_sizes(v)[-1])]).astype(v.dtype.numpy)
     scaled = b.mul(v, b.broadcast(b.constant(weights), v.shape))
     return [w, rules.turned(b, b.solve(rules.turned(b, v), rules.turned(b, scaled),
                                        check=True))]
@@ -65,30 +72,30 @@ def _of_svd(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
     if len(parts) == 1:
         return parts
     u, s, vh = parts
-    count = s.shape[-1]
+    count = _sizes(s)[-1]
     return [_weighted(b, u, count), s, _weighted(b, rules.adjoint(b, vh), count)]
 
 
 def _of_qr(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
     if node.attrs["mode"] != "complete":
         return parts
-    count = min(node.inputs[0].shape[-2:])
+    count = min(_sizes(node.inputs[0])[-2:])
     return [rules.columns(b, parts[0], 0, count), _weighted(b, parts[0], count), parts[1]]
 
 
 def _of_lstsq(b: Builder, node: Node, parts: list[Node]) -> list[Node]:
-    m, n = node.inputs[0].shape[-2:]
+    m, n = _sizes(node.inputs[0])[-2:]
     return parts if m > n else [parts[0], parts[3]]     # else NumPy has no residuals
 
 
 # Where results have a choice: functions of them that have none.
-DETERMINED: dict[str, Callable[[Builder, Node, list[Node]], list[Node]]] = {
+_DETERMINED: dict[str, Callable[[Builder, Node, list[Node]], list[Node]]] = {
     "svd": _of_svd, "qr": _of_qr, "lstsq": _of_lstsq, "eig": _of_eig,
-    "eigh": lambda b, node, parts: [parts[0], *(_weighted(b, v, v.shape[-1]) for v in parts[1:])],
+    "eigh": lambda b, node, parts: [parts[0], *(_weighted(b, v, _sizes(v)[-1]) for v in parts[1:])],
 }
 
 
-def apply(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Graph:
+def _apply(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Graph:
     """The graph of one op on parameters of these arrays' types; tuples give all their elements."""
     b = Builder(op.name)
     params = [b.param(f"x{i}", TensorType(a.shape, dtype_of(a.dtype)))
@@ -96,15 +103,15 @@ def apply(op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Graph:
     node = b.add(op.name, *params, **attrs)
     if isinstance(node.type, TupleType):
         parts = [b.get(node, index=i) for i in range(len(node.type.elements))]
-        if op.name in DETERMINED and node.attrs.get("mode") != "raw":
-            parts = DETERMINED[op.name](b, node, parts)
+        if op.name in _DETERMINED and node.attrs.get("mode") != "raw":
+            parts = _DETERMINED[op.name](b, node, parts)
         return b.graph(parts)
     return b.graph([node])
 
 
-def smooth(op: Op, count: int, seed: int, dtype: str) -> list[Array]:
+def _smooth(op: Op, count: int, seed: int, dtype: str) -> list[Array]:
     """Operands of one shape, well inside the op's domain and apart from each other."""
-    low, high = DOMAINS.get(op.name, (-2.0, 2.0))
+    low, high = _DOMAINS.get(op.name, (-2.0, 2.0))
     rng = np.random.default_rng([seed, len(op.name)])
     shapes = [(2, 3)] * count
     parts = [rng.uniform(low, high, s) for s in shapes]
@@ -115,7 +122,7 @@ def smooth(op: Op, count: int, seed: int, dtype: str) -> list[Array]:
 
 def points(op: Op) -> Iterator[tuple[str, Point]]:
     """Graphs of the op with operands to differentiate by; nothing if it has no such operands."""
-    for i, arrays in enumerate(EXTRA.get(op.name, ())):
+    for i, arrays in enumerate(_EXTRA.get(op.name, ())):
         yield from _point(f"extra{i}", op, arrays, {})
     if op.samples is not None:
         for i, (arrays, attrs) in enumerate(op.samples()):
@@ -124,7 +131,7 @@ def points(op: Op) -> Iterator[tuple[str, Point]]:
                 yield from _point(f"sample{i}", op, made, attrs)
     elif op.kind == "elementwise" and op.arity:
         for dtype in ("f64", "c128"):
-            operands = smooth(op, op.arity, 0, dtype)
+            operands = _smooth(op, op.arity, 0, dtype)
             yield from _point(dtype, op, tuple(operands), {})
             if op.arity == 2:
                 yield from _point(f"{dtype}-0d", op, (operands[0], operands[1][0, 0]), {})
@@ -135,7 +142,7 @@ def _point(label: str, op: Op, arrays: tuple[Any, ...], attrs: dict[str, Any]
            ) -> Iterator[tuple[str, Point]]:
     arrays = tuple(np.asarray(a) for a in arrays)
     try:
-        graph = apply(op, arrays, attrs)
+        graph = _apply(op, arrays, attrs)
     except WeftError:           # not for this element type
         return
     yield label, (graph, list(arrays))
