@@ -23,6 +23,7 @@ from weft.devices.gpu.driver import Driver
 from weft.devices.gpu.library import LibraryCall, run_library
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.pending import PENDING, guarded
+from weft.devices.gpu.replay import Replay, replayable
 from weft.devices.protocol import Cache
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class GpuCompiled:
                 *([f"{code.name}_mark"] if code.marks != 0 else []), code.name))
                 for code in lowered.unit.functions.values()}
             self.checks: list[Check] = []
+            self.replay = Replay() if replayable(self.program) else None
             self._plan = _Planner(self, lowered).plan(self.program, frozenset())
 
     def run(self, arrays: Sequence[Any], /) -> list[Any]:
@@ -193,7 +195,14 @@ def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arra
     given = {b.name: b.index for b in program.buffers if b.kind == "param"}
     arena = call.bytes(call.dim(program.arena)) if program.arena != 0 else 0
     into = {name: driver.pointer(a) for name, a in made.items()}
-    _run(compiled._plan, call, pointers, into, arena)
+    def work() -> None:
+        _run(compiled._plan, call, pointers, into, arena)
+
+    if compiled.replay is None:
+        work()
+    else:
+        key = (*pointers, *into.values(), arena, call.status, *call.sizes.values())
+        compiled.replay.run(driver, key, work, call.owned)
     for name, i in given.items():
         if name in program.results and pointers[i] != driver.pointer(arrays[i]):
             driver.copy(driver.pointer(arrays[i]), pointers[i], arrays[i].nbytes)

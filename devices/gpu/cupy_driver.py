@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -149,6 +149,34 @@ class CupyDriver:
         with _translated():
             api.launchKernel(function, grid, 1, 1, block, 1, 1, shared,
                              cupy.cuda.get_current_stream().ptr, params, 0)
+
+    # ---- graphs
+
+    def capturing(self) -> bool:
+        """Whether the current stream is being captured."""
+        stream = cupy.cuda.get_current_stream()
+        return stream.ptr != 0 and bool(stream.is_capturing())
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """A CUDA graph, captured on a stream of its own: the default one cannot be.
+
+        Relaxed, so that the pool may get memory meanwhile, here and on other threads.
+        """
+        stream = cupy.cuda.Stream(non_blocking=True)
+        with _translated(), stream:
+            stream.begin_capture(runtime.streamCaptureModeRelaxed)
+            try:
+                work()
+            except BaseException:
+                with suppress(Exception):       # it says that the capture is not valid
+                    stream.end_capture()
+                raise
+            return stream.end_capture()
+
+    def replay(self, graph: Any) -> None:
+        """Launch a graph on the current stream."""
+        with _translated():
+            graph.launch()
 
     # ---- libraries
 

@@ -107,6 +107,17 @@ class Driver(Protocol):
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
         """Run a kernel; `params` is the address of an array of its arguments' addresses."""
 
+    # ---- graphs
+
+    def capturing(self) -> bool:
+        """Whether the current stream records what is put on it, for a graph of the user's."""
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """A graph of what `work` puts on the stream, none of which is done yet."""
+
+    def replay(self, graph: Any) -> None:
+        """Put all of a graph on the current stream."""
+
     # ---- libraries
 
     def cublaslt(self) -> CublasLt | None:

@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -59,7 +60,8 @@ class EmulatedDriver:
     xp: Any = np
 
     def __init__(self, devices: int = 1, arch: str = "sm_90", limit: int | None = None,
-                 cublaslt: bool = False) -> None:
+                 cublaslt: bool = False, pooled: bool = False) -> None:
+        self.pool: dict[int, list[np.ndarray]] | None = {} if pooled else None
         self.library = fake_cublaslt() if cublaslt else None
         self.devices = devices
         self.arch = arch
@@ -68,6 +70,9 @@ class EmulatedDriver:
         self.ordinal = 0
         self.lost = False
         self.eager = True           # whether work is done as soon as it is launched
+        self.user_captures = False
+        self.recorded: list[Callable[[], Any]] | None = None
+        self.captured = self.replayed = 0
         self.launches: list[tuple[int, int]] = []
         self.built = 0
         self.reads = 0
@@ -106,13 +111,24 @@ class EmulatedDriver:
         if self.limit is not None and self.held + nbytes > self.limit:
             raise DriverError("memory", f"Out of memory allocating {nbytes:,} bytes", nbytes)
         self.held += nbytes
-        raw = np.full(nbytes + 3 * MARGIN, 0xA5, np.uint8)
+        raw = self._memory(nbytes + 3 * MARGIN)
         start = -raw.ctypes.data % MARGIN + MARGIN
         inner = raw[start:start + nbytes]
         inner[:] = 0xFF
         self._blocks = [b for b in self._blocks if b[0]() is not None]
         self._blocks.append((weakref.ref(raw), start, start + nbytes))
         return EmulatedArray(inner.view(dtype).reshape(tuple(shape)), self.ordinal)
+
+    def _memory(self, nbytes: int) -> np.ndarray:
+        """New memory; of a pool, what an array of that size had that nobody has any more."""
+        if self.pool is None:
+            return np.full(nbytes, 0xA5, np.uint8)
+        blocks = self.pool.setdefault(nbytes, [])
+        for block in blocks:
+            if sys.getrefcount(block) <= 3:     # the list, the loop's variable, the argument
+                return block
+        blocks.append(np.full(nbytes, 0xA5, np.uint8))
+        return blocks[-1]
 
     def pointer(self, array: Any) -> int:
         values = array.values if isinstance(array, EmulatedArray) else array
@@ -135,10 +151,17 @@ class EmulatedDriver:
         return np.array(array.values if isinstance(array, EmulatedArray) else array)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        ctypes.memmove(target, source, nbytes)
+        self._do(lambda: ctypes.memmove(target, source, nbytes))
 
     def zero(self, target: int, nbytes: int) -> None:
-        ctypes.memset(target, 0, nbytes)
+        self._do(lambda: ctypes.memset(target, 0, nbytes))
+
+    def _do(self, work: Callable[[], Any]) -> None:
+        """Do it now, or when the graph runs that is being recorded."""
+        if self.recorded is None:
+            work()
+        else:
+            self.recorded.append(work)
 
     def read(self, pointer: int, nbytes: int) -> bytes:
         self.reads += 1
@@ -147,7 +170,8 @@ class EmulatedDriver:
     # ---- code
 
     def compiler(self) -> str:
-        return f"{COMPILER} {' '.join(FLAGS)} {HEADER.stat().st_mtime_ns}"
+        versions = [p.stat().st_mtime_ns for p in (HEADER, Path(__file__))]
+        return f"{COMPILER} {' '.join(FLAGS)} {versions}"
 
     def build(self, source: str, arch: str, fast_math: bool) -> bytes:
         self.built += 1
@@ -172,22 +196,65 @@ class EmulatedDriver:
         function = module[f"launch_{name}"]
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
+        function.arity = module[f"arity_{name}"]()
         self._names[address] = function
         return address
 
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
         self._alive()
-        self.launches.append((grid, block))
-        self._names[function](ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_void_p(params))
+        name = self._names[function]
+        number = name.arity
+        values = (ctypes.c_int64 * number)(*(
+            ctypes.c_int64.from_address(a).value
+            for a in (ctypes.c_void_p * number).from_address(params)))
+        own = (ctypes.c_void_p * number)(*(ctypes.addressof(values) + 8 * i for i in range(number)))
+
+        def work() -> None:
+            assert values                       # what `own` points to
+            self.launches.append((grid, block))
+            name(ctypes.c_uint(grid), ctypes.c_uint(block), own)
+            self._check_margins()
+        self._do(work)
+
+    def _check_margins(self) -> None:
         for block_of, start, end in self._blocks:
             raw = block_of()
             assert raw is None or ((raw[:start] == 0xA5).all() and (raw[end:] == 0xA5).all()), \
                 "a kernel wrote beside an array"
 
+    # ---- graphs
+
+    def capturing(self) -> bool:
+        return self.user_captures
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.recorded = graph = []
+        self.captured += 1
+        try:
+            work()
+        finally:
+            self.recorded = None
+        return graph
+
+    def replay(self, graph: Any) -> None:
+        self.replayed += 1
+        for work in graph:
+            work()
+
     # ---- libraries
 
     def cublaslt(self) -> CublasLt | None:
-        return self.library
+        return self if self.library is not None else None   # type: ignore[return-value]
+
+    def matmul(self, attrs: Any, pointers: Any, ordinal: int, stream: int, workspace: Any) -> None:
+        """A call of the library, which reports what it does not take at once."""
+        library = self.library
+        assert library is not None
+        if self.recorded is None:
+            library.matmul(attrs, pointers, ordinal, stream, workspace)
+        else:
+            place = workspace(512)              # which the caller keeps
+            self._do(lambda: library.matmul(attrs, pointers, ordinal, stream, lambda _: place))
 
     def stream(self) -> int:
         return 0
@@ -231,4 +298,6 @@ def _launchers(source: str) -> str:
         call = f"emulated_launch<{meet}>({found[1]}, grid, block, params)"
         out.append(f'extern "C" void launch_{found[1]}(unsigned grid, unsigned block, '
                    f"void** params) {{ {call}; }}")
-    return "\n".join(out)
+        out.append(f'extern "C" int arity_{found[1]}() {{ return arity({found[1]}); }}')
+    count = "template<class... A> int arity(void (*)(A...)) { return sizeof...(A); }"
+    return "\n".join([count, *out])
