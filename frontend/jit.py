@@ -107,18 +107,27 @@ class Jit:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._apart(args, kwargs)
         if call is None:
-            return self._fn(*args, **kwargs)
+            return self._inside(args, kwargs)
         key = self._key(call)
         found = self._cache.find(key, call.leaves)
         if found is None:
-            if active() is not None:      # nested: its ops belong to the trace that runs
-                return self._fn(*args, **kwargs)
+            if active() is not None:
+                return self._inside(args, kwargs)
             found = self._make(call, args, kwargs)
         else:
             found.countdown -= 1
             if not found.countdown:
                 self._see_to_entry(found)
         return found(call.leaves)
+
+    def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call as a part of the trace that runs, on the function's device if one was named."""
+        if not self.options.device:
+            return self._fn(*args, **kwargs)
+        from weft.frontend.placement import device  # for functions with a device in others only
+
+        with device(self.options.device):
+            return self._fn(*args, **kwargs)
 
     def _apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         """The call taken apart, or None if it is part of a trace that runs."""

@@ -198,6 +198,20 @@ def test_jitted_functions_inside() -> None:
     np.testing.assert_allclose(weft.jit(f)(X), np.tanh(X) + 1)
 
 
+def test_jitted_functions_with_a_device_inside() -> None:
+    """They run there, as they do outside; without a trace around it, the caller's is another."""
+    inner = weft.jit(lambda x: np.tanh(x), device="toy")
+
+    def f(x: Any) -> Any:
+        return inner(x) + inner.to("cpu")(x)
+    assert [line.partition(":")[0] for line in scheduled(weft.jit(f), X) if "run" in line] == [
+        "run toy.0", "run cpu.0"]
+    np.testing.assert_allclose(weft.jit(f)(X), 2 * np.tanh(X))
+    got = weft.grad(lambda x: inner(x).sum())(X)
+    assert type(got) is np.ndarray
+    np.testing.assert_allclose(got, 1 - np.tanh(X) ** 2)
+
+
 def test_symbolic_sizes() -> None:
     def f(x: Any, device: Any = weft.device) -> Any:
         with device("toy"):
