@@ -20,6 +20,7 @@ PROGRAMS = {
     "examples/train_gpt.py": "nats a letter",
     "examples/inverse_problem.py": "what was found",
     "examples/custom_op.py": "slope",
+    "examples/two_devices.py reference": "the CPU and reference agree to",
     "examples/demo.py --small --plain": "Black-Scholes",
 }
 

@@ -32,3 +32,14 @@ def test_first_names_are_lazy() -> None:
                      "assert weft.jit(lambda x: x + 1, device='reference')(np.zeros(2))[0] == 1")
     assert "weft.frontend.jit" in loaded
     assert not {m for m in loaded if m.split(".")[0] in ("cupy", "jax", "scipy", "torch")}
+
+
+def test_placement_costs_nothing_where_there_is_none() -> None:
+    """Partitions, the scheduler and the cost model are loaded by functions that have placed parts.
+    """
+    run = "import numpy as np, weft\nf = weft.jit(lambda x: np.sin(x) @ x{})\nf(np.ones((3, 3)))"
+    own = {"weft.compiler.cost", "weft.compiler.passes.partition", "weft.compiler.passes.within",
+           "weft.devices.costs", "weft.frontend.placement", "weft.runtime.choose",
+           "weft.runtime.placed", "weft.runtime.scheduler"}
+    assert not own & _loaded(run.format(""))
+    assert own <= _loaded(run.format(", device='auto'"))
