@@ -39,7 +39,8 @@ class Rules:
     Each of the three gives a graph and the nodes from around it that are its last operands.
     `jvp`: operands and tangents to results and tangents; `forward`: operands to results and
     residuals; `backward`: residuals and cotangents to cotangents of the operands. Only the first
-    `explicit` operands of the call count, and only real and complex values have tangents.
+    `explicit` operands of the call count, and only real and complex values have tangents. The other
+    operands are what the function itself closes over; `outer` are the nodes that these were first.
     """
 
     name: str
@@ -47,21 +48,35 @@ class Rules:
     jvp: Callable[[], Closed] | None = None
     forward: Callable[[], Closed] | None = None
     backward: Callable[[], Closed] | None = None
+    outer: tuple[Node, ...] = ()
+
+    def here(self, b: Builder, captured: Sequence[Node], node: Node, inputs: Sequence[Node]
+             ) -> list[Node]:
+        """What a rule closes over, where the call is now: it may be in another graph by now."""
+        now = dict(zip(self.outer, inputs[self.explicit:]))
+        for c in captured:
+            if c not in now and not any(c is n for n in (*b.params, *b.nodes)):
+                raise UnsupportedError(
+                    f"the rule of {self.name} closes over a value, {c.type}, that {self.name} "
+                    "itself does not use", origin=node.origin,
+                    expected="rules of arguments, and of what the function closes over",
+                    repair="pass the value as an argument")
+        return [now.get(c, c) for c in captured]
 
     def batched(self, size: Dim) -> Rules:
         """The same for operands that all have a new first axis."""
         def along(make: Callable[[], Closed] | None) -> Callable[[], Closed] | None:
-            return None if make is None else lambda: _batched(make(), size)
+            return None if make is None else lambda: _batched(make(), size, self.outer)
         return Rules(self.name, self.explicit, along(self.jvp), along(self.forward),
-                     along(self.backward))
+                     along(self.backward), self.outer)
 
     def __repr__(self) -> str:
         return f"<derivative of {self.name}>"
 
 
-def _batched(closed: Closed, size: Dim) -> Closed:
+def _batched(closed: Closed, size: Dim, outer: Sequence[Node]) -> Closed:
     graph, captured = closed
-    flags = [True] * (len(graph.params) - len(captured)) + [False] * len(captured)
+    flags = [True] * (len(graph.params) - len(captured)) + [c in outer for c in captured]
     return batch(graph, flags, size, [True] * len(graph.results))[0], captured
 
 
@@ -80,7 +95,8 @@ def call_jvp(b: Builder, node: Node, tangents: Sequence[Any]) -> list[Any]:
     n = rules.explicit
     moving = range(n, len(own.params) - len(captured))
     own = _split_calls(own, [own.params[i] for i in moving])
-    outs = inline(b, own, [*node.inputs[:n], *_given(b, node.inputs[:n], tangents), *captured])
+    outs = inline(b, own, [*node.inputs[:n], *_given(b, node.inputs[:n], tangents),
+                           *rules.here(b, captured, node, node.inputs)])
     rest = iter(outs[len(graph.results):])
     return [next(rest) if r.dtype.is_inexact else None for r in graph.results]
 
@@ -171,7 +187,7 @@ def call_linearize(b: Builder, node: Node, inputs: Sequence[Node], tangents: Seq
         made, residuals, graphs = _checkpointed(b, node, inputs)
     elif attrs.get("device") is not None:
         n = len(inputs)
-        made, residuals, graphs = _placed(b, node, inputs)
+        made, residuals, graphs = _placed(b, node, inputs, tangents)
     elif rules is None or rules.forward is None:
         made = b.add("call", *inputs, **attrs)
         return made, _linear_jvp(b, made, tangents)
@@ -179,7 +195,9 @@ def call_linearize(b: Builder, node: Node, inputs: Sequence[Node], tangents: Seq
         n = rules.explicit
         made, residuals, graphs = _forward(b, node, inputs, tangents)
     moving = [r.tensor for r in attrs["graph"].results if r.dtype.is_inexact]
-    operands = (*residuals, *_given(b, inputs[:n], tangents))
+    given = [t for t in tangents if t is not None] if attrs.get("device") is not None else \
+        _given(b, inputs[:n], tangents)
+    operands = (*residuals, *given)
     linear = b.insert(Node(
         LINEAR_CALL, operands, {**graphs, "residuals": len(residuals), "types": tuple(moving)},
         TupleType(tuple(moving)), b.origin))
@@ -202,7 +220,8 @@ def _forward(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[
     rules = node.attrs["_rules"]
     ahead, captured = rules.forward()
     back, more = rules.backward()
-    made = b.add("call", *inputs[:rules.explicit], *captured, graph=ahead)
+    made = b.add("call", *inputs[:rules.explicit], *rules.here(b, captured, node, inputs),
+                 graph=ahead)
     first = len(node.attrs["graph"].results)
     residuals = [b.get(made, index=i) for i in range(first, len(ahead.results))]
     # what the backward rule closes over comes after the cotangents there, and before them here
@@ -210,7 +229,7 @@ def _forward(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[
     cts = len(back.params) - count - len(more)
     order = [*back.params[:count], *back.params[count + cts:], *back.params[count:count + cts]]
     turned = Graph(back.name, order, back.nodes, back.results)
-    return made, [*residuals, *more], {"backward": turned}
+    return made, [*residuals, *rules.here(b, more, node, inputs)], {"backward": turned}
 
 
 def _checkpointed(b: Builder, node: Node, inputs: Sequence[Node]
@@ -222,30 +241,31 @@ def _checkpointed(b: Builder, node: Node, inputs: Sequence[Node]
     made = b.add("call", *inputs, **{**attrs, "graph": whole})
     count = len(graph.results)
     residuals = [*inputs, *[b.get(made, index=count + i) for i in range(len(kept))]]
-    return made, residuals, {"backward": backward, "graph": _tangents(graph, kept)}
+    active = [p.dtype.is_inexact for p in graph.params]
+    return made, residuals, {"backward": backward, "graph": _tangents(graph, kept, active)}
 
 
-def _placed(b: Builder, node: Node, inputs: Sequence[Node]
+def _placed(b: Builder, node: Node, inputs: Sequence[Node], tangents: Sequence[Any]
             ) -> tuple[Node, list[Node], dict[str, Any]]:
     """The call with what its derivative reads as further results, and its derivative."""
     attrs, graph = node.attrs, node.attrs["graph"]
-    forward, backward = _apart(graph)
+    active = [t is not None for t in tangents]
+    forward, backward = _apart(graph, active)
     made = b.add("call", *inputs, **{**attrs, "graph": forward})
     kept = forward.results[len(graph.results):]
     residuals = [*inputs, *[b.get(made, index=i)
                             for i in range(len(graph.results), len(forward.results))]]
-    return made, residuals, {"backward": backward, "graph": _tangents(graph, kept),
+    return made, residuals, {"backward": backward, "graph": _tangents(graph, kept, active),
                              "device": attrs["device"]}
 
 
-def _apart(graph: Graph) -> tuple[Graph, Graph]:
+def _apart(graph: Graph, active: Sequence[bool]) -> tuple[Graph, Graph]:
     """The graph with what reverse mode needs of it as further results; and the graph from its
-    parameters, these results and cotangents to cotangents."""
+    parameters, these results and cotangents to cotangents of the active parameters."""
     b = Builder(graph.name)
     params = [b.param(p.name, p.type) for p in graph.params]
     given = [Node(None, (), {}, r.type, None, f"ct.{i}") if r.dtype.is_inexact else None
              for i, r in enumerate(graph.results)]
-    active = [p.dtype.is_inexact for p in params]
     results, found = pull_back(b, graph, params, active, given)
     cts = [c for c in given if c is not None]
     grads = [instantiate(b, p, c) for p, c, a in zip(params, found, active) if a]
@@ -291,7 +311,7 @@ def _recomputing(graph: Graph, policy: str, budget: int | None) -> tuple[list[No
     return kept, Graph(graph.name, order, inner.nodes, inner.results)
 
 
-def _tangents(graph: Graph, kept: Sequence[Node]) -> Graph | None:
+def _tangents(graph: Graph, kept: Sequence[Node], active: Sequence[bool]) -> Graph | None:
     """The graph from operands, values that were kept (not used here) and tangents to tangents.
 
     None where a part has no derivative in forward mode; whoever asks for that is told.
@@ -300,7 +320,7 @@ def _tangents(graph: Graph, kept: Sequence[Node]) -> Graph | None:
     params = [b.param(p.name, p.type) for p in graph.params]
     for i, k in enumerate(kept):
         b.param(f"kept.{i}", k.type)
-    dots = [b.param(f"{p.name}.dot", p.type) if p.dtype.is_inexact else None for p in params]
+    dots = [b.param(f"{p.name}.dot", p.type) if a else None for p, a in zip(params, active)]
     try:
         outs, tangents = push_forward(b, graph, params, dots)
     except UnsupportedError:

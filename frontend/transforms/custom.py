@@ -200,7 +200,8 @@ class custom_jvp(_Custom):
                          [*results[:n], *moving]), own.captured
 
         return _called(sub, [*(x.node for x in leaves), *sub.captured],
-                       _rules=Rules(name, len(leaves), jvp=functools.cache(rule)))
+                       _rules=Rules(name, len(leaves), jvp=functools.cache(rule),
+                                    outer=sub.captured))
 
     def _run(self, fixed: Sequence[Any], tree: Tree, types: Sequence[Spec],
              values: list[Tracer]) -> Any:
@@ -299,7 +300,7 @@ class custom_vjp(_Custom):
                                                  types, xs), [*residuals, *cts], f"{name}.backward")
 
         rules = Rules(name, len(leaves), forward=lambda: (ahead().graph, ahead().captured),
-                      backward=lambda: (back().graph, back().captured))
+                      backward=lambda: (back().graph, back().captured), outer=sub.captured)
         return _called(sub, [*(x.node for x in leaves), *sub.captured], _rules=rules)
 
     def _pair(self, out: Any) -> tuple[Any, Any]:

@@ -173,3 +173,52 @@ def test_errors(name: str) -> None:
         make()
     line = make.__code__.co_firstlineno
     assert str(caught.value) == text.format(line=line)
+
+
+@pytest.mark.parametrize("around", ["loop", "part", "batch"])
+def test_rules_close_over_what_the_function_does(around):
+    """Wherever the call is by the time that its derivative is taken."""
+    def f(x, s):
+        @weft.custom_jvp
+        def g(x):
+            return np.exp(x) * s
+
+        @g.defjvp
+        def _(primals, tangents):
+            return g(*primals), tangents[0] * s * 2
+
+        @weft.custom_vjp
+        def h(x):
+            return np.sin(x) * s
+        h.defvjp(lambda x: (h(x), x * s), lambda r, ct: (ct * r * s,))
+        if around == "loop":
+            return weft.fori_loop(0, 2, lambda i, x: g(x), x).sum()
+        if around == "part":
+            with weft.device("reference"):
+                return g(h(g(h(x)))).sum()
+        return weft.vmap(lambda x: g(h(g(h(x)))))(x).sum()
+
+    def slope(x, s):
+        if around == "loop":
+            return np.full(2, (s * 2) ** 2)
+        y = np.exp(np.sin(x) * s) * s
+        return (s * 2) ** 2 * (x * s * s) * (y * s * s)
+    x = np.array([0.25, -0.5])
+    np.testing.assert_allclose(weft.jit(weft.grad(f))(x, 1.5), slope(x, 1.5))
+
+
+def test_rules_that_close_over_more_are_refused():
+    def f(x, s):
+        @weft.custom_jvp
+        def g(x):
+            return np.exp(x)
+
+        @g.defjvp
+        def _(primals, tangents):
+            return g(*primals), tangents[0] * s
+        return weft.fori_loop(0, 2, lambda i, x: g(x), x).sum()
+    with pytest.raises(weft.errors.UnsupportedError) as caught:
+        weft.jit(weft.grad(f))(np.ones(2), 1.5)
+    assert str(caught.value).splitlines()[0] == (
+        "the rule of g closes over a value, f64[], that g itself does not use")
+    assert str(caught.value).splitlines()[-1] == "  repair:   pass the value as an argument"
