@@ -30,7 +30,7 @@ from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, DType, TensorType
 
-__all__ = ["FEATURE", "MATMUL", "Product", "product_of", "take_products"]
+__all__ = ["FEATURE", "MATMUL", "Product", "is_sum", "product_of", "take_products"]
 
 FEATURE = "cublaslt"        # of a target that has the library
 MATMUL = "matmul"           # the steps' name
@@ -76,7 +76,7 @@ def _taken(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     found = product_of(step.kernel, relaxed, target.precision)
     if isinstance(found, Product):
         return [_step(step, found, step.kernel, step.buffers)]
-    if _is_sum(step.kernel) and found:
+    if is_sum(step.kernel) and found:
         return [replace(step, notes=(*step.notes, f"not through cuBLASLt: {found}"))]
     return [step] if found else _apart(step, target, buffers)
 
@@ -141,7 +141,7 @@ def _with_sums(e: Expr, load: Expr) -> Expr:
 
 # ---- recognising
 
-def _is_sum(kernel: Kernel) -> bool:
+def is_sum(kernel: Kernel) -> bool:
     """Whether it has the stages of a product, whatever it sums."""
     if len(kernel.stages) != 2 or kernel.scratch or kernel.updates or not kernel.axes:
         return False
@@ -159,7 +159,7 @@ def product_of(kernel: Kernel, relaxed: bool = False, precision: str = "highest"
 
     With `relaxed`, epilogues are used that round or treat NaN in a way of their own.
     """
-    if not _is_sum(kernel):
+    if not is_sum(kernel):
         return "it is no sum of products"
     flat = flatten(kernel)
     reduce, stores = flat.reduces[0], flat.stages[1].stores

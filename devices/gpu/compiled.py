@@ -20,6 +20,7 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, Size, TensorType, evaluate_dim
 from weft.devices.gpu.blas import MATMUL
 from weft.devices.gpu.driver import Driver
+from weft.devices.gpu.emit import has_code
 from weft.devices.gpu.library import LibraryCall, run_library
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.pending import PENDING, guarded
@@ -113,11 +114,11 @@ class _Planner:
 
     def _step(self, step: Step, unaligned: frozenset[str]) -> Any:
         k, m = step.kernel, self._module
-        if isinstance(k, Kernel):
+        if isinstance(k, (Kernel, Library)) and has_code(k):
             code = self._unit.functions[m.step_key(step, unaligned)]
             first = len(self._compiled.checks) + 1
             # of equal kernels, checks differ in the user's lines that they name
-            own = [c for s in k.stages for c in s.checks]
+            own = [c for s in k.stages for c in s.checks] if isinstance(k, Kernel) else []
             self._compiled.checks += own if len(own) == len(code.checks) else code.checks
             return _Launch(self._compiled.functions(code), code, step.buffers, k.symbols, first)
         if isinstance(k, Branch):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from weft.compiler.kernel.ir import Kernel
+from weft.compiler.kernel.ir import Kernel, Library
+from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.target import Target
+from weft.devices.gpu.attention import ATTENTION
+from weft.devices.gpu.attention_code import emit_attention
 from weft.devices.gpu.loops import KernelCode, emit_loops
 from weft.devices.gpu.product import emit_product
 
-__all__ = ["emit_kernel"]
+__all__ = ["emit_kernel", "has_code"]
 
 
-def emit_kernel(kernel: Kernel, name: str, unaligned: frozenset[str], target: Target
+def has_code(step: Kernel | Library | Branch | Loop) -> bool:
+    """Whether a step is a function of ours."""
+    return isinstance(step, Kernel) or (isinstance(step, Library) and step.op == ATTENTION)
+
+
+def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], target: Target
                 ) -> KernelCode:
     """The function of a kernel; `unaligned` are buffers that may begin anywhere."""
+    if isinstance(kernel, Library):
+        return emit_attention(kernel, name)
     return emit_product(kernel, name, target) or emit_loops(kernel, name, unaligned)

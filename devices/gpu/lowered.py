@@ -17,9 +17,10 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.registry import OPS, names_of_kind
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, TensorType
+from weft.devices.gpu.attention import take_attention
 from weft.devices.gpu.blas import take_products
 from weft.devices.gpu.driver import the_driver
-from weft.devices.gpu.emit import emit_kernel
+from weft.devices.gpu.emit import emit_kernel, has_code
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.lower import TABLE
 from weft.devices.gpu.nvrtc import build
@@ -47,7 +48,8 @@ def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: in
     """The program of kernels for an optimised graph, which may overwrite the `donated` parameters.
     """
     program = build_program(graph, target, [graph.params[i] for i in donated])
-    program = split_reductions(take_products(program, target), target, _CHUNKS)
+    program = take_products(take_attention(program, target), target)
+    program = split_reductions(program, target, _CHUNKS)
     return GpuLowered(graph, program, target, ordinal)
 
 
@@ -80,7 +82,7 @@ class GpuLowered:
         for step, unaligned in _kernel_steps(self.program, frozenset()):
             key = step_key(step, unaligned)
             if key not in functions:
-                assert isinstance(step.kernel, Kernel)
+                assert isinstance(step.kernel, (Kernel, Library))
                 name = _function_name(step.name, {c.name for c in functions.values()})
                 functions[key] = emit_kernel(step.kernel, name, _inner(step, unaligned),
                                              self.target)
@@ -163,7 +165,7 @@ def _kernel_steps(program: Program, unaligned: frozenset[str]
             for label, inner in step.kernel.nested:
                 names = unaligned_in(step.kernel) if label == "body" else frozenset()
                 yield from _kernel_steps(inner, names)
-        elif isinstance(step.kernel, Kernel):
+        elif has_code(step.kernel):
             yield step, unaligned
 
 
