@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
 
+from weft.compiler.digest import graph_digest
 from weft.compiler.errors import WeftError
 from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import dataclass, replace
@@ -40,14 +41,19 @@ def passes_for(graph: Graph, device: str, fast_math: bool) -> tuple[Pass, ...]:
 def lower_placed(graph: Graph, device: str, fast_math: bool) -> PlacedLowered:
     """Each partition's program, by its device."""
     parts = []
+    same: dict[Hashable, Lowered] = {}      # unrolled code has the same part again and again
     for node in graph.nodes:
         name = device_of(node)
         if name is not None:
             own, inner = get_device(name), node.attrs["graph"]
             target = replace(own.target(), fast_math=fast_math)
             try:
-                check_graph(inner, own)
-                parts.append(_Part(node, own, own.lower(inner, target)))
+                digest = graph_digest(inner)
+                key = (name, digest.key, *digest.origins) if digest is not None else node
+                if key not in same:
+                    check_graph(inner, own)
+                    same[key] = own.lower(inner, target)
+                parts.append(_Part(node, own, same[key]))
             except WeftError as error:
                 error.origin = error.origin or node.origin
                 raise
@@ -114,10 +120,13 @@ class PlacedLowered:
 
     def compile(self, cache: Cache | None = None) -> PlacedCompiled:
         """The compiled partitions and the plan by which they run."""
-        made = {}
+        made: dict[Node, Compiled] = {}
+        compiled: dict[int, Compiled] = {}
         for part in self.parts:
             try:
-                made[part.node] = part.lowered.compile(cache)
+                if id(part.lowered) not in compiled:
+                    compiled[id(part.lowered)] = part.lowered.compile(cache)
+                made[part.node] = compiled[id(part.lowered)]
             except WeftError as error:
                 error.origin = error.origin or part.node.origin
                 raise

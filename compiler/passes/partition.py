@@ -106,7 +106,7 @@ class _Flat:
     """The nodes of a graph and of its placed calls in one list.
 
     `unit` is the number of the placed part that a node is of, and `places` says where each of these
-    is. What has no inputs is of no unit.
+    is. What is free is of no unit.
     """
 
     def __init__(self, graph: Graph, device: str) -> None:
@@ -117,7 +117,6 @@ class _Flat:
         self._b = Builder(graph.name)
         self._b.params = list(graph.params)
         self._b.reserve([p.name for p in graph.params])
-        self._current: int | None = None
         self.results = self._add(graph, dict(zip(graph.params, graph.params)), None)
         self.nodes = gets_behind(live(self._b.nodes, self.results))
 
@@ -332,8 +331,10 @@ class _Writer:
 
     def write(self, parts: Sequence[_Part]) -> Graph:
         """The graph of these partitions, in this order."""
-        used = {i for p in parts for n in p.nodes for i in n.inputs if i not in {*p.nodes}}
-        used.update(self.flat.results)
+        used = {*self.flat.results}
+        for part in parts:
+            own = {*part.nodes}
+            used.update(i for n in part.nodes for i in n.inputs if i not in own)
         for part in parts:
             self._part(part, [n for n in part.nodes if n in used])
         device = self.flat.device
@@ -400,3 +401,6 @@ def _symbols(node: Node) -> Iterator[str]:
     for d in sizes:
         if isinstance(d, Size):
             yield from d.symbols
+    for graph in nested_graphs(node).values() if node.attrs else ():
+        for inner in graph.nodes:
+            yield from _symbols(inner)

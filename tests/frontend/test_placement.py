@@ -136,6 +136,26 @@ def test_each_value_is_moved_once() -> None:
         "move %: toy → cpu, 96 bytes", "run cpu.1: %, % → %"]
 
 
+def test_equal_parts_are_compiled_once() -> None:
+    def f(x: Any, w: Any) -> Any:
+        for _ in range(4):
+            with weft.device("toy"):
+                x = np.tanh(x @ w)
+            x = np.sin(x) + 1
+        return x
+    g = weft.jit(f)
+    np.testing.assert_allclose(g(X, W), _by_hand(X, W))
+    parts = g.lower(X, W).lowered.parts
+    assert [len({id(p.lowered) for p in parts if p.name.startswith(d)})
+            for d in ("toy", "cpu")] == [1, 1] and len(parts) == 8
+
+
+def _by_hand(x: Any, w: Any) -> Any:
+    for _ in range(4):
+        x = np.sin(np.tanh(x @ w)) + 1
+    return x
+
+
 def test_the_functions_own_device_may_be_another() -> None:
     """Arguments are brought to it, and results stay there."""
     f = weft.jit(mixed, device="toy")
@@ -217,6 +237,7 @@ def test_symbolic_sizes() -> None:
         with device("toy"):
             n = weft.numpy.arange(x.shape[0]) * weft.numpy.ones(x.shape[0])
             y = x.T @ n
+            y = weft.fori_loop(0, 2, lambda i, y: y + weft.numpy.ones(x.shape[0]).sum(), y)
         return y + x.shape[0]
     g = weft.jit(f, shapes={"x": ("B", 4)})
     for n in (1, 3, 5):
