@@ -37,6 +37,9 @@ _owners: tuple[Device, ...] = ()        # those of them that have a memory of th
 _strangers: set[type] = set()           # classes of arrays that are no device's
 _lock = threading.RLock()
 
+ARRAY_CLASSES: set[type] = set()
+"""Classes of devices' arrays that were met so far, NumPy's apart."""
+
 
 def get_device(name: str) -> Device:
     """The device of this name, made on first use; a `DeviceError` if it is absent.
@@ -61,6 +64,7 @@ def owner_of(value: object) -> Device | None:
     """
     for device in _owners:
         if device.memory.owns(value):
+            ARRAY_CLASSES.add(type(value))
             return device
     return None if type(value) in _strangers else _search(value)
 

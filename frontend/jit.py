@@ -15,7 +15,7 @@ import numpy as np
 
 from weft.compiler.errors import UnsupportedError
 from weft.compiler.target import PRECISIONS
-from weft.devices.registry import AUTO, DEFAULT_DEVICE, check_device
+from weft.devices.registry import ARRAY_CLASSES, AUTO, DEFAULT_DEVICE, check_device
 from weft.frontend.leaves import INT_LIMIT
 from weft.frontend.location import device_of_any, get_default_device, is_usual
 from weft.frontend.recording import active
@@ -85,6 +85,9 @@ class Jit:
                     parts.append(arg.shape)
                 elif kind in _WEAK or (kind is int and -INT_LIMIT <= arg < INT_LIMIT):
                     parts.append(kind)
+                elif kind in ARRAY_CLASSES and self.options.device:
+                    parts.append(arg.dtype)
+                    parts.append(arg.shape)
                 else:
                     break
             else:

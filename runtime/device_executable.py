@@ -39,8 +39,10 @@ class DeviceExecutable(Executable):
         """The function's result for these flat arguments."""
         if self._hidden:
             leaves = [*leaves, *[read() for read in self._hidden]]
+        owns = self._memory.owns
         try:
-            arrays = [self._there(v, dtype, leaves) for v, dtype in zip(leaves, self._dtypes)]
+            arrays = [v if owns(v) and _is_dense(v) else self._there(v, dtype, leaves)
+                      for v, dtype in zip(leaves, self._dtypes)]
             for i in self._donated:
                 arrays[i] = self._own(i, leaves, arrays)
             results = self._run(arrays)
@@ -55,8 +57,7 @@ class DeviceExecutable(Executable):
         """An argument as an array on the device, in C order."""
         memory = self._memory
         if memory.owns(value):
-            flags = getattr(value, "flags", None)       # not every library has strides
-            return value if flags is None or flags.c_contiguous else value.copy(order="C")
+            return value.copy(order="C")                # in another order
         if isinstance(value, np.ndarray):
             return memory.put(canonical(value.view(np.ndarray)))
         if isinstance(value, _NUMBERS):
@@ -89,6 +90,18 @@ class DeviceExecutable(Executable):
         if kind == "static":
             return output.value
         return self._memory.get(results[output.index]).item()
+
+
+_strided: dict[type, bool] = {}         # whether arrays of a class have strides: not all do
+
+
+def _is_dense(array: Any) -> bool:
+    """Whether the elements lie in C order without gaps."""
+    cls = type(array)
+    strided = _strided.get(cls)
+    if strided is None:
+        strided = _strided[cls] = hasattr(array, "flags")
+    return not strided or bool(array.flags.c_contiguous)
 
 
 def _root(array: Any) -> int:

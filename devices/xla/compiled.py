@@ -91,7 +91,7 @@ class XlaCompiled:
         device = lowered.device.jax_device()
         with jax.enable_x64(True), jax.default_device(device):
             traced, checks = lowered.traced(specs)
-            options = _EXACT if lowered.program.exact else None
+            options = None if lowered.fast_math else _EXACT
             return traced.lower().compile(compiler_options=options), checks
 
 

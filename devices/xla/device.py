@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["XlaDevice", "make_tpu", "make_xla"]
 
+# What JAX cannot lower for a platform: general eigenvalues for TPUs. ("custom" is no op.)
+_LACKING = {"tpu": {"custom", "eig"}}
+
 
 class XlaDevice(Device):
     """One device of JAX's. `platform` asks for a kind of machine, None takes JAX's default.
@@ -87,13 +90,13 @@ class XlaDevice(Device):
         """The ops with a line in the tables, and those from outside, which are called back."""
         from weft.devices.xla.table import POINTWISE, SITED  # imports jax
 
-        return frozenset({*POINTWISE, *SITED, *OUTSIDE} - {"custom"})
+        return frozenset({*POINTWISE, *SITED, *OUTSIDE} - _LACKING.get(self.platform, {"custom"}))
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> XlaLowered:
         """The whole graph as one function of JAX's."""
         from weft.devices.xla.lowered import XlaLowered  # imports jax
 
-        return XlaLowered(graph, self, tuple(donated), target.fast_math)
+        return XlaLowered(graph, self, tuple(donated), target)
 
 
     def lower_sharded(self, graph: Graph, target: Target, donated: Sequence[int],
@@ -105,7 +108,7 @@ class XlaDevice(Device):
         from weft.devices.xla.lowered import XlaLowered  # imports jax
 
         self.jax_mesh(layout.mesh)
-        return XlaLowered(graph, self, tuple(donated), target.fast_math, layout)
+        return XlaLowered(graph, self, tuple(donated), target, layout)
 
     def jax_mesh(self, mesh: Mesh) -> Any:
         """JAX's mesh; a `DeviceError` where there are not enough devices. Where there are none at

@@ -10,6 +10,7 @@ import jax
 
 from weft.compiler.errors import Origin
 from weft.compiler.ir import Graph
+from weft.compiler.target import Target
 from weft.compiler.types import Size, TensorType, TupleType
 from weft.devices.mesh import Layout
 from weft.devices.protocol import Cache, DeviceError, KernelInfo
@@ -33,12 +34,13 @@ class XlaLowered:
     kinds = _KINDS
 
     def __init__(self, graph: Graph, device: XlaDevice, donated: tuple[int, ...],
-                 fast_math: bool, layout: Layout | None = None) -> None:
+                 target: Target, layout: Layout | None = None) -> None:
         self.graph = graph
         self.layout = layout
         self.device = device
         self.donated = donated
-        self.program = Program(graph, TABLES, device.platform, exact=not fast_math)
+        self.fast_math = target.fast_math
+        self.program = Program(graph, TABLES, device.platform, target.precision)
 
     @property
     def is_symbolic(self) -> bool:

@@ -26,6 +26,7 @@ class XlaMemory:
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find
         self._device: Any = None
+        self._here: Any = None          # where the last array lay that was found to be here
 
     @property
     def device(self) -> Any:
@@ -40,9 +41,15 @@ class XlaMemory:
             return False
         array: Any = value
         try:
-            return self.device in array.devices()
+            sharding = array.sharding
+            if sharding is self._here:
+                return True             # results of one program share the object
+            owned = self.device in sharding.device_set
         except RuntimeError:
-            return False            # there is no such device, or the array was donated
+            return False                # there is no such device
+        if owned:
+            self._here = sharding
+        return owned
 
     def put(self, array: Array, /) -> Any:
         """A copy on the device."""

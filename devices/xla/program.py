@@ -61,14 +61,14 @@ class Tables:
 class Walk:
     """What one trace of a program is done with, and what it has found.
 
-    `platform` is XLA's name of the machine (``cpu``, ``tpu``, ``cuda``, ``rocm``); `exact` asks
-    for products in full precision.
+    `platform` is XLA's name of the machine (``cpu``, ``tpu``, ``cuda``, ``rocm``); `precision` is
+    that of products, one of `weft.compiler.target.PRECISIONS`.
     """
 
-    def __init__(self, tables: Tables, platform: str, exact: bool = True) -> None:
+    def __init__(self, tables: Tables, platform: str, precision: str) -> None:
         self.tables = tables
         self.platform = platform
-        self.exact = exact
+        self.precision = precision
         self.checks: list[Check] = []
         self.status: Status = no_status()
 
@@ -104,7 +104,7 @@ class Walk:
 
     def inside(self, status: Status) -> Walk:
         """The walk of a graph in a loop or a branch, which starts from a status of its own."""
-        made = Walk(self.tables, self.platform, self.exact)
+        made = Walk(self.tables, self.platform, self.precision)
         made.checks, made.status = self.checks, status
         return made
 
@@ -204,7 +204,7 @@ class Program:
     graph: Graph
     tables: Tables
     platform: str
-    exact: bool = True
+    precision: str = "highest"
 
     @property
     def may_fail(self) -> bool:
@@ -217,7 +217,7 @@ class Program:
         fails = self.may_fail
 
         def run(*arrays: Any) -> list[Any]:
-            walk = Walk(self.tables, self.platform, self.exact)
+            walk = Walk(self.tables, self.platform, self.precision)
             sizes = bind_sizes(self.graph, [a.shape for a in arrays])
             results = walk.evaluate(self.graph, arrays, sizes)
             checks[:] = walk.checks

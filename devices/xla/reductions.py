@@ -139,9 +139,13 @@ def _linear_recurrence(site: Site, a: Any, b: Any) -> Any:
 
 # ---- contraction
 
+_PRECISIONS = {"highest": lax.Precision.HIGHEST, "tf32": lax.Precision.HIGH,
+               "bf16": lax.Precision.DEFAULT, "fp16": lax.Precision.DEFAULT}
+
+
 def precision(site: Site) -> Any:
-    """Full precision, where a TPU would round operands to bfloat16."""
-    return lax.Precision.HIGHEST if site.walk.exact else lax.Precision.DEFAULT
+    """Of a product. JAX's own default would round float32 to bfloat16 on a TPU."""
+    return _PRECISIONS[site.walk.precision]
 
 
 def _dot_general(site: Site, a: Any, b: Any) -> Any:

@@ -119,10 +119,13 @@ def test_explain() -> None:
     assert "XLA takes the graph whole" in text
 
 
-def test_full_precision_unless_fast_math() -> None:
-    """A TPU would otherwise round the operands of products to bfloat16."""
-    f = weft.jit(lambda x, w: x @ w, device="tpu", fast_math=True)
-    assert "precision" not in f.lower(X, W).text() or "DEFAULT" in f.lower(X, W).text()
+@pytest.mark.parametrize(("precision", "said"), [
+    ("highest", "[HIGHEST, HIGHEST]"), ("tf32", "[HIGH, HIGH]"), ("bf16", "")])
+def test_precision_of_products(precision: str, said: str) -> None:
+    """Full, where JAX's own default on a TPU would be bfloat16."""
+    f = weft.jit(lambda x, w: x @ w, device="tpu", precision=precision)
+    text = f.lower(*(a.astype(np.float32) for a in (X, W))).text()
+    assert f"precision = {said}" in text if said else "HIGH" not in text
 
 
 def test_threads() -> None:
