@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, peers, plot, report, startup, workloads
+from bench import gpu, machine, peers, plot, report, startup, workloads
 from bench.measure import Plan, References, Team, scratch, steady
 from bench.results import Row
 
@@ -22,6 +22,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", metavar="A,B", help=f"of {', '.join(peers.BY_NAME)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="alternating rounds (7)")
     parser.add_argument("--quick", action="store_true", help="few short rounds, no first calls")
+    parser.add_argument("--gpu", action="store_true", help="the rows for one GPU instead")
     parser.add_argument("--list", action="store_true", help="list the rows and their goals")
     parser.add_argument("--peer-python", action="append", default=[], metavar="NAME=PYTHON",
                         help="interpreter of a peer; the name * means all but weft and numpy")
@@ -133,6 +134,9 @@ def show(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     options = parse(arguments)
+    if options.gpu:
+        gpu.main(options.only, options.rounds or (1 if options.quick else 5))
+        return
     names = workloads.select(all_names(), options.only)
     if options.quick and not options.only:
         names = [name for name in names if name in workloads.BY_NAME]

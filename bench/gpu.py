@@ -1,0 +1,215 @@
+"""``python -m bench --gpu``: weft beside CuPy, JAX and PyTorch on one GPU.
+
+All run in one process, one after another in each row, in alternating rounds. A round calls a
+function as often as fits into a fifth of a second, waits once, and gives the time of a call. Inputs
+are on the device before the clock starts; answers are held to NumPy's. `first` is the time from the
+finished import to the first result: tracing, compiling, running.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import workloads
+from bench.gpu_cases import CASES, Case
+from bench.gpu_peers import PEERS, GpuPeer
+from bench.worker import describe
+
+__all__ = ["gpu_problem", "main"]
+
+SECONDS = 0.2           # of a round
+TRAINING = ("train_mlp", "train_gpt")
+FOLDER = Path(__file__).parent / "results"
+
+
+def gpu_problem() -> str | None:
+    """Why there is no GPU to measure, or None."""
+    from weft.devices.registry import device_problem
+    return device_problem("gpu")
+
+
+def main(only: str | None = None, rounds: int = 5, place: str = "gpu", shrink: int = 1) -> None:
+    """Measure, print a line a row, write the results. `place` and `shrink` are for checking this
+    very code where there is no GPU: ``main(place="cpu", shrink=64)``; nothing is written then."""
+    problem = gpu_problem() if place == "gpu" else None
+    if problem:
+        print(f"no GPU to measure: {problem.splitlines()[0]}")
+        return
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")     # others need memory too
+    peers, left_out = _peers(place)
+    limits = _limits() if place == "gpu" else {}
+    data: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(), "device": _device() if place == "gpu" else place,
+        "limits": limits, "rounds": rounds, "left_out": left_out,
+        "versions": {name: p.versions() for name, p in peers.items()}, "rows": {}}
+    for text in (data["device"], *(f"{n}: {w}" for n, w in left_out.items())):
+        print(text)
+    for name, start in _rows(only, shrink):
+        row = _measure(name, start, peers, rounds)
+        case = next((c for c in CASES if c.name == name), None)
+        row["share"] = _share(case, row, limits)
+        data["rows"][name] = row
+        print(_line(name, row), flush=True)
+    if place == "gpu":
+        FOLDER.mkdir(exist_ok=True)
+        device = "-".join(str(data["device"]).lower().split(",")[0].split())
+        path = FOLDER / f"{data['date']}-{device}{'-partial' if only else ''}.json"
+        path.write_text(json.dumps(data, indent=1) + "\n")
+        print(f"written: bench/results/{path.name}")
+
+
+Start = Callable[[GpuPeer], tuple[Callable[..., Any], list[Any], "list[np.ndarray] | None", float]]
+
+
+def _rows(only: str | None, shrink: int) -> list[tuple[str, Start]]:
+    """The rows, each with what makes its call, its arguments and the right answers."""
+    rows: list[tuple[str, Start]] = []
+    for case in CASES:
+        rows.append((case.name, _case(case, shrink)))
+    for w in workloads.BY_NAME.values():
+        if w.kernel in TRAINING:
+            rows.append((w.name, _training(w)))
+    wanted = set(workloads.select([n for n, _ in rows], only))
+    return [r for r in rows if r[0] in wanted]
+
+
+def _case(case: Case, shrink: int) -> Start:
+    inputs: list[np.ndarray] = []
+    want: list[np.ndarray] | None = None
+
+    def start(peer: GpuPeer) -> tuple[Any, list[Any], list[np.ndarray] | None, float]:
+        nonlocal want
+        if not inputs:
+            inputs.extend(case.inputs(shrink))
+            if not case.gradient:
+                with np.errstate(all="ignore"):
+                    want = [np.asarray(case.function(np, *inputs))]
+        return peer.make(case), peer.put(inputs), want, case.rtol
+    return start
+
+
+def _training(workload: workloads.Workload) -> Start:
+    def start(peer: GpuPeer) -> tuple[Any, list[Any], list[np.ndarray] | None, float]:
+        inputs = workload.make_inputs()
+        step = peer.train(workload, inputs)
+        if step is None:
+            raise NotImplementedError("no training")
+        return step, peer.put(inputs[len(workload.parameters):]), None, 0.0
+    return start
+
+
+# ---- measuring
+
+def _measure(name: str, start: Start, peers: dict[str, GpuPeer], rounds: int) -> dict[str, Any]:
+    calls: dict[str, tuple[GpuPeer, Callable[..., Any], list[Any]]] = {}
+    row: dict[str, Any] = {"seconds": {}, "first": {}, "left_out": {}}
+    found: dict[str, list[np.ndarray]] = {}
+    for label, peer in peers.items():
+        try:
+            begun = time.perf_counter()
+            call, args, want, rtol = start(peer)
+            result = call(*args)
+            peer.wait(result)
+            row["first"][label] = time.perf_counter() - begun
+            if rtol:
+                parts = result if isinstance(result, (tuple, list)) else [result]
+                found[label] = [peer.get(x) for x in parts]
+                _check(found[label], want or next(iter(found.values())), rtol)
+            calls[label] = peer, call, args
+        except Exception as error:      # of any library: the others are measured all the same
+            row["left_out"][label] = describe(error)
+    times: dict[str, list[float]] = {label: [] for label in calls}
+    for _ in range(rounds):
+        for label, (peer, call, args) in calls.items():
+            times[label].append(_time(peer, call, args))
+    row["seconds"] = {label: statistics.median(t) for label, t in times.items() if t}
+    return row
+
+
+def _check(got: Sequence[np.ndarray], want: Sequence[np.ndarray], rtol: float) -> None:
+    for g, w in zip(got, want):
+        distance = np.linalg.norm(g.astype(np.float64) - w)
+        if not distance <= rtol * max(float(np.linalg.norm(w)), 1e-30):
+            raise ValueError(f"wrong answer: off by {distance:.3g} of {np.linalg.norm(w):.3g}")
+
+
+def _time(peer: GpuPeer, call: Callable[..., Any], args: list[Any]) -> float:
+    """Seconds of a call, of many that are waited for together."""
+    def several(count: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(count):
+            result = call(*args)
+        peer.wait(result)
+        return time.perf_counter() - begun
+    once = min(several(2) / 2 for _ in range(2))
+    count = max(1, min(10_000, int(SECONDS / max(once, 1e-6))))
+    return several(count) / count
+
+
+def _share(case: Case | None, row: dict[str, Any], limits: dict[str, float]) -> float | None:
+    """weft's share of the limit: of the copy's bandwidth, or of cuBLAS."""
+    own = row["seconds"].get("weft")
+    if case is None or own is None or not limits:
+        return None
+    if case.nbytes:
+        return case.nbytes / limits["copy_bytes_per_second"] / own
+    return limits[f"matmul_{case.precision}_seconds"] / own if case.product else None
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    times = ", ".join(f"{label} {1e6 * t:.4g} us" for label, t in row["seconds"].items())
+    share = f"  ({100 * row['share']:.0f} % of the limit)" if row["share"] is not None else ""
+    out = "".join(f"\n  {label} left out: {why}" for label, why in row["left_out"].items())
+    return f"{name}: {times}{share}{out}"
+
+
+# ---- the machine
+
+def _peers(place: str) -> tuple[dict[str, GpuPeer], dict[str, str]]:
+    peers: dict[str, GpuPeer] = {}
+    left_out: dict[str, str] = {}
+    for name, cls in PEERS.items():
+        try:
+            peers[name] = cls(place)
+        except Exception as error:      # a library that is there but does not start, too
+            left_out[name] = f"left out ({describe(error)})"
+    return peers, left_out
+
+
+def _device() -> str:
+    from weft.devices.registry import get_device
+    return get_device("gpu").describe()
+
+
+def _limits() -> dict[str, float]:
+    """The bandwidth of a copy, and cuBLAS's time for the product, by CuPy and PyTorch."""
+    import cupy
+    x = cupy.empty(1 << 28, cupy.float32)
+    y = cupy.empty_like(x)
+    peer = PEERS["cupy"]("gpu")
+    copy = min(_time(peer, lambda: cupy.copyto(y, x), []) for _ in range(3))
+    limits = {"copy_bytes_per_second": 2 * x.nbytes / copy}
+    del x, y
+    cupy.get_default_memory_pool().free_all_blocks()
+    # tf32 through PyTorch, where it is there: CuPy has one mode for a whole process
+    for name, label in (("torch", "tf32"), ("cupy", "highest")):
+        case = next(c for c in CASES if c.product and c.precision == label
+                    and c.name.startswith("matmul-4096"))
+        try:
+            own = PEERS[name]("gpu")
+            call, args = own.make(case), own.put(case.inputs())
+            limits[f"matmul_{label}_seconds"] = min(_time(own, call, args) for _ in range(3))
+        except Exception as error:
+            print(f"no limit for products in {label}: {describe(error)}", file=sys.stderr)
+            limits[f"matmul_{label}_seconds"] = float("nan")
+    return limits
