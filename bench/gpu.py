@@ -197,7 +197,7 @@ def _limits() -> dict[str, float]:
     x = cupy.empty(1 << 28, cupy.float32)
     y = cupy.empty_like(x)
     peer = PEERS["cupy"]("gpu")
-    copy = min(_time(peer, lambda: cupy.copyto(y, x), []) for _ in range(3))
+    copy = min(_time(peer, cupy.copyto, [y, x]) for _ in range(3))
     limits = {"copy_bytes_per_second": 2 * x.nbytes / copy}
     del x, y
     cupy.get_default_memory_pool().free_all_blocks()

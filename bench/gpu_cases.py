@@ -111,7 +111,8 @@ def fifty(xp: Any, x: Array) -> Array:
 def _rows() -> list[Case]:
     n, heads = 4096, (8, 12, 1024, 64)
     flat, one = (1 << 26,), 4 << 26
-    out = [Case("chain-64M", chain, (flat, flat), 3 * one), Case("gelu-64M", gelu, (flat,), 2 * one)]
+    out = [Case("chain-64M", chain, (flat, flat), 3 * one),
+           Case("gelu-64M", gelu, (flat,), 2 * one)]
     for shape in ((1 << 18, 256), (1 << 14, 4096), (1 << 10, 1 << 16)):
         size, label = 4 * prod(shape), "x".join(map(str, shape))
         row = (shape[-1],)
