@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -55,12 +57,18 @@ def _mark(count: Counter[str]) -> str:
 
 
 def _skipped(outcomes: Iterable[Outcome]) -> Iterator[str]:
-    reasons = Counter((o.group, o.text) for o in outcomes if o.status == "skipped")
+    reasons: dict[tuple[str, str], Counter[str]] = {}
+    for o in outcomes:
+        if o.status == "skipped":
+            lack = re.fullmatch(r"(device .* has no (?:op )?)(\w+)", o.text)
+            text, what = lack.groups() if lack else (o.text, "")
+            reasons.setdefault((o.group, text), Counter())[what] += 1
     if reasons:
         yield "skipped"
-        width = len(str(max(reasons.values())))
-        for (group, text), count in reasons.items():
-            yield f"  {count:{width}}  {group}: {text}"
+        width = max(len(str(c.total())) for c in reasons.values())
+        for (group, text), names in reasons.items():
+            yield from textwrap.wrap(f"{names.total():{width}}  {group}: {text}{', '.join(names)}",
+                                     96, initial_indent="  ", subsequent_indent=" " * (width + 6))
 
 
 def _failed(outcomes: Iterable[Outcome]) -> Iterator[str]:
