@@ -45,9 +45,9 @@ OPS = {
     "is_nan": "{0} != {0}", "is_inf": "isinf((double){0})", "is_finite": "isfinite((double){0})",
     "signbit": "signbit((double){0}) != 0", "stop_gradient": "{0}", "optimization_barrier": "{0}",
 }
-for name in ("floor", "ceil", "trunc", "rint", "sqrt", "cbrt", "exp", "exp2", "expm1", "log", "log2",
-             "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh",
-             "asinh", "acosh", "atanh", "erf"):
+for name in ("floor", "ceil", "trunc", "rint", "sqrt", "cbrt", "exp", "exp2", "expm1", "log",
+             "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+             "tanh", "asinh", "acosh", "atanh", "erf"):
     OPS[name] = f"{name}({{0}})"                # of doubles, which is good enough for floats too
 for name in ("atan2", "hypot", "copysign"):
     OPS[name] = f"{name}({{0}}, {{1}})"

@@ -125,7 +125,7 @@ def test_what_a_device_lacks_is_listed() -> None:
     assert [(o.group, o.text) for o in others] == [
         ("sizes", "device 'narrow' cannot leave sizes open: T, B"),
         ("sizes", "device 'narrow' cannot leave sizes open: B"),
-        ("errors", "nothing is checked")]
+        ("errors", "nothing is checked"), ("errors", "nothing is checked")]
 
 
 def test_a_part_of_the_protocol_is_missing() -> None:

@@ -1,0 +1,97 @@
+"""docs/add-a-device.md describes a device that works; this runs it and holds it to conformance."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import weft
+from tests.docs.markdown import ROOT, blocks
+from weft.devices import registry
+from weft.devices.conformance import Subject, conformance
+from weft.frontend.conformance import check_device_conformance
+
+FILE = ROOT / "docs" / "add-a-device.md"
+PACKAGE = ROOT / "examples" / "weft-cc"
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+@pytest.fixture(scope="module")
+def module() -> Iterator[ModuleType]:
+    """The example's module, as if it were installed."""
+    spec = importlib.util.spec_from_file_location("weft_cc", PACKAGE / "weft_cc.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules["weft_cc"] = made
+    spec.loader.exec_module(made)
+    yield made
+    del sys.modules["weft_cc"]
+
+
+@pytest.fixture
+def installed(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entry point is there."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    points = [EntryPoint(name, value, registry.GROUP)
+              for name, value in project["entry-points"][registry.GROUP].items()]
+    monkeypatch.setattr("importlib.metadata.entry_points",
+                        lambda group: points if group == registry.GROUP else [])
+    monkeypatch.setattr(registry, "_devices", dict(registry._devices))
+
+
+def test_what_is_quoted_stands_there() -> None:
+    source = (PACKAGE / "weft_cc.py").read_text()
+    quoted = [b for b in blocks(FILE) if b.comment == "from weft_cc.py"]
+    assert len(quoted) >= 5
+    for b in quoted:
+        assert b.text in source, f"{b} is not in weft_cc.py"
+    assert blocks(FILE, "toml")[0].text in (PACKAGE / "pyproject.toml").read_text()
+
+
+@needs_compiler
+def test_it_is_found_and_runs(installed: None) -> None:
+    assert "cc" in [d.name for d in weft.devices() if d.usable]
+    f = weft.jit(lambda x: np.tanh(x).sum(axis=1), device="cc")
+    x = np.linspace(-1, 1, 12).reshape(3, 4)
+    np.testing.assert_allclose(f(x), np.tanh(x).sum(axis=1), rtol=1e-15)
+    assert "tanh(t0)" in f.lower(x).text("c") and "for i in 3:" in f.lower(x).text("kernels")
+    with pytest.raises(IndexError, match="index 9 is out of bounds for axis 0 with size 3"):
+        weft.jit(lambda x, i: x[i], device="cc")(x, 9)
+    with pytest.raises(weft.errors.WeftError, match="device 'cc' has no op sort"):
+        weft.jit(np.sort, device="cc")(x)
+
+
+@needs_compiler
+def test_conformance(installed: None) -> None:
+    """One of each kind of op, and everything that is not about ops; the command does all."""
+    ops = ("add", "maximum", "convert", "remainder", "shift_right", "tanh", "threefry", "select",
+           "reduce_sum", "reduce_max", "argmin", "dot_general", "gather", "scatter", "pad", "conv")
+    outcomes = list(conformance(Subject.of("cc"), ["ops", "batch"], ops))
+    outcomes += check_device_conformance("cc", ["contract", "sizes", "errors", "random", "calls"])
+    assert not [o for o in outcomes if o.status == "failed"]
+    assert sum(o.status == "passed" for o in outcomes) > 400
+    assert {o.text for o in outcomes if o.group == "sizes"} == {
+        "device 'cc' cannot leave sizes open: T, B", "device 'cc' cannot leave sizes open: B"}
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_whole_conformance(installed: None) -> None:
+    outcomes = check_device_conformance("cc")
+    assert not [o for o in outcomes if o.status == "failed"]
+
+
+def test_without_a_compiler(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(weft.errors.WeftError) as caught:
+        registry.get_device("cc")
+    assert str(caught.value) == ("device 'cc' cannot be used here: there is no C compiler\n"
+                                 "  repair:   install one, or say where it is: CC=/usr/bin/gcc")
