@@ -196,7 +196,7 @@ LOOP = """graph @f(%x: f32[3]) -> (f32[3]) {
           %e = exp %c : f32[3]
           return %e
         }
-      } : (f32[3])  # model.py:7
+      } : (f32[3])  # placed_model.py:7
       %e = get %p {index=0} : f32[3]
       return %e
     }
@@ -211,7 +211,7 @@ def test_parts_in_loops_are_refused() -> None:
         _cut(parse(LOOP))
     assert str(caught.value) == """\
 a part placed on 'gpu' stands in the body of a scan on another device
-  at model.py:7
+  at placed_model.py:7
   expected: loops and branches that run on one device, whole
   repair:   put `with weft.device(...)` around the loop or branch, or take the part out of it"""
 
