@@ -39,17 +39,17 @@ ALIGNMENT = 16          # of arrays whose elements vectors are read from
 class GpuCompiled:
     """Loaded code for one program, on one device."""
 
-    def __init__(self, lowered: GpuLowered, image: bytes) -> None:
+    def __init__(self, lowered: GpuLowered, images: Sequence[bytes]) -> None:
         from weft.devices.gpu.driver import the_driver  # put in its place by tests
 
         self.program = lowered.program
         self.ordinal = lowered.ordinal
         self.driver: Driver = the_driver()
         with self.driver.use(self.ordinal), guarded(self.driver, self.ordinal):
-            module = self.driver.load(image) if image else None
-            self._functions = {code.name: tuple(self.driver.function(module, name) for name in (
-                *([f"{code.name}_mark"] if code.marks != 0 else []), code.name))
-                for code in lowered.unit.functions.values()}
+            self._functions = {
+                code.name: _functions(self.driver, module, code)
+                for image, part in zip(images, lowered.unit.parts)
+                for module in (self.driver.load(image),) for code in part}
             self.checks: list[Check] = []
             self.replay = Replay() if replayable(self.program) else None
             self._plan = _Planner(self, lowered).plan(self.program, frozenset())
@@ -74,6 +74,12 @@ class GpuCompiled:
     def functions(self, code: KernelCode) -> tuple[int, ...]:
         """The loaded functions of a kernel, in the order in which they are launched."""
         return self._functions[code.name]
+
+
+def _functions(driver: Driver, module: Any, code: KernelCode) -> tuple[int, ...]:
+    """The functions of a kernel, in the order in which they are launched."""
+    marking = (f"{code.name}_mark",) if code.marks != 0 else ()
+    return tuple(driver.function(module, name) for name in (*marking, code.name))
 
 
 # ---- what a program became

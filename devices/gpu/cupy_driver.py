@@ -14,7 +14,7 @@ from cupy.cuda import runtime
 
 from weft.devices.gpu.cublaslt import CublasLt, find_cublaslt
 from weft.devices.gpu.driver import DriverError, HostArray
-from weft.devices.gpu.nvrtc import build, nvrtc_version
+from weft.devices.gpu.nvrtc import image_for, nvrtc_version
 
 __all__ = ["CupyDriver"]
 
@@ -51,7 +51,7 @@ class CupyDriver:
             return str(runtime.getDeviceProperties(ordinal)["name"].decode())
 
     def architecture(self, ordinal: int) -> str:
-        """The newest that both the device and NVRTC know: code for it runs on the device."""
+        """The device's own."""
         return _architecture(ordinal)
 
     def processors(self, ordinal: int) -> int:
@@ -130,7 +130,7 @@ class CupyDriver:
 
     def build(self, source: str, arch: str, fast_math: bool) -> bytes:
         """Machine code, by NVRTC."""
-        return build(source, arch, fast_math).cubin
+        return image_for(source, arch, fast_math)
 
     def load(self, image: bytes) -> Any:
         """Machine code, loaded on the current device."""
@@ -218,8 +218,7 @@ def _architecture(ordinal: int) -> str:
     with _translated():
         major, minor = (int(cupy.cuda.Device(ordinal).attributes[f"ComputeCapability{part}"])
                         for part in ("Major", "Minor"))
-    newest = 90 if nvrtc_version() < (12, 8) else 120
-    return f"sm_{min(10 * major + minor, newest)}"
+    return f"sm_{10 * major + minor}"
 
 
 def _version(number: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from weft.compiler.digest import content_key
@@ -33,6 +35,7 @@ _KINDS = ("kernels", "cuda", "ptx")
 # A block has enough to do with so many turns; some hundred blocks keep a device busy, and where
 # threads stand side by side on rows, some thousand rows of them do.
 _CHUNKS = Chunks(turns=1 << 13, long=1 << 14, rows=128, across=1 << 12)
+PART = 8                # kernels that are compiled together
 _COMPOSED = frozenset({"call", "pinv"})     # replaced by other ops before a device sees them
 
 
@@ -55,13 +58,26 @@ def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: in
 
 @dataclass(frozen=True)
 class Unit:
-    """A program's code: the text of all its kernels, and the function of every step.
+    """A program's code: the functions of its kernels, by `step_key`."""
 
-    `functions` are by the step's key (`GpuLowered.code_of`).
-    """
-
-    source: str
     functions: dict[str, KernelCode]
+
+    @cached_property
+    def source(self) -> str:
+        """The text of all of it."""
+        return _source(list(self.functions.values()))
+
+    @cached_property
+    def parts(self) -> tuple[tuple[KernelCode, ...], ...]:
+        """The functions in groups, which are compiled side by side."""
+        codes = tuple(self.functions.values())
+        return tuple(codes[i:i + PART] for i in range(0, len(codes), PART))
+
+
+def _source(codes: Sequence[KernelCode]) -> str:
+    """Functions, behind the helpers that they use."""
+    body = "\n".join(c.text for c in codes)
+    return "\n".join([TYPES + needed(body), body])
 
 
 class GpuLowered:
@@ -86,8 +102,7 @@ class GpuLowered:
                 name = _function_name(step.name, {c.name for c in functions.values()})
                 functions[key] = emit_kernel(step.kernel, name, _inner(step, unaligned),
                                              self.target)
-        body = "\n".join(c.text for c in functions.values())
-        return Unit("\n".join([TYPES + needed(body), body]), functions)
+        return Unit(functions)
 
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
@@ -109,18 +124,22 @@ class GpuLowered:
         """Machine code, from the cache where that has it, loaded on the device."""
         from weft.devices.gpu.compiled import GpuCompiled  # needs a device
 
-        return GpuCompiled(self, self.image(cache))
+        return GpuCompiled(self, self.images(cache))
 
-    def image(self, cache: Cache | None = None) -> bytes:
-        """Machine code, from the cache where that has it; empty for a program without kernels."""
-        if not self.unit.functions:
-            return b""
-        driver = the_driver()
-        key = content_key("gpu", driver.compiler(), self.target.cpu, str(self.target.fast_math),
-                          self.unit.source)
+    def images(self, cache: Cache | None = None) -> list[bytes]:
+        """Machine code of each part of the unit, from the cache where that has it."""
+        parts = self.unit.parts
+        if len(parts) < 2:
+            return [self._image(part, cache) for part in parts]
+        with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+            return list(pool.map(lambda part: self._image(part, cache), parts))
+
+    def _image(self, part: Sequence[KernelCode], cache: Cache | None) -> bytes:
+        driver, source, fast = the_driver(), _source(part), self.target.fast_math
+        key = content_key("gpu", driver.compiler(), self.target.cpu, str(fast), source)
         found = cache.get(key) if cache is not None else None
         if found is None:
-            found = driver.build(self.unit.source, self.target.cpu, self.target.fast_math)
+            found = driver.build(source, self.target.cpu, fast)
             if cache is not None:
                 cache.put(key, found)
         return found

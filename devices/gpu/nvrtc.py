@@ -13,7 +13,7 @@ from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.gpu.libraries import library_places
 from weft.devices.protocol import DeviceError
 
-__all__ = ["Built", "build", "nvrtc_problem", "nvrtc_version"]
+__all__ = ["Built", "architectures", "build", "image_for", "nvrtc_problem", "nvrtc_version"]
 
 # No contraction of products and sums, and no approximations: answers are NumPy's.
 _EXACT = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
@@ -49,6 +49,32 @@ def build(source: str, arch: str, fast_math: bool = False) -> Built:
                      _bytes(lib, program, "PTX").rstrip(b"\0").decode())
     finally:
         lib.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def image_for(source: str, arch: str, fast_math: bool = False) -> bytes:
+    """What a device of this architecture can load: machine code, or, where it is of a family that
+    is newer than NVRTC, PTX, which its driver compiles.
+
+    Raises `DeviceError` for one that is older than all that NVRTC knows.
+    """
+    number = int(arch[3:])
+    near = max((a for a in architectures() if a <= number), default=0)
+    if not near:
+        raise DeviceError(f"NVRTC {'.'.join(map(str, nvrtc_version()))} makes no code for {arch}",
+                          expected=f"sm_{architectures()[0]} or a later one",
+                          repair="install an older one: pip install nvidia-cuda-nvrtc-cu12")
+    built = build(source, f"sm_{near}", fast_math)
+    return built.cubin if near // 10 == number // 10 else built.ptx.encode() + b"\0"
+
+
+@cache
+def architectures() -> tuple[int, ...]:
+    """The architectures that the library makes code for, in ascending order: 75, 80, 86, …"""
+    lib, count = _library(), ctypes.c_int()
+    _check(lib, lib.nvrtcGetNumSupportedArchs(ctypes.byref(count)))
+    found = (ctypes.c_int * count.value)()
+    _check(lib, lib.nvrtcGetSupportedArchs(found))
+    return tuple(sorted(found))
 
 
 def nvrtc_version() -> tuple[int, int]:
