@@ -9,6 +9,7 @@ from weft.devices.gpu.attention import ATTENTION
 from weft.devices.gpu.attention_code import emit_attention
 from weft.devices.gpu.loops import KernelCode, emit_loops
 from weft.devices.gpu.product import emit_product
+from weft.devices.gpu.tiles import emit_tiles
 
 __all__ = ["emit_kernel", "has_code"]
 
@@ -23,4 +24,5 @@ def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], 
     """The function of a kernel; `unaligned` are buffers that may begin anywhere."""
     if isinstance(kernel, Library):
         return emit_attention(kernel, name)
-    return emit_product(kernel, name, target) or emit_loops(kernel, name, unaligned)
+    return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
+        or emit_loops(kernel, name, unaligned)

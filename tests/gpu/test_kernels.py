@@ -25,7 +25,7 @@ def whole(shape: tuple[int, ...], dtype: str = "f32", low: int = -3, high: int =
 def schedules(graph: Graph) -> list[str]:
     """What the kernels of a graph say of their schedules."""
     return [line[3:] for line in lowered(graph).text("cuda").splitlines()
-            if line.startswith(("// points", "// rows", "// product"))]
+            if line.startswith(("// points", "// rows", "// product", "// tiles"))]
 
 
 def graph_of(build, *arrays: np.ndarray) -> Graph:
@@ -141,3 +141,19 @@ def test_each_input_is_read_once() -> None:
     text = lowered(graph_of(build, np.zeros((512, 4096), np.float32))).text("cuda")
     assert text.count("*(const w_vec<f32, 4>*)(b0") == 1 and text.count("expf(") == 1
     assert text.count("*(w_vec<f32, 4>*)(b1") == 1
+
+
+# ---- transposes
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bool", "bf16", "c128", "i8"])
+def test_transposes(dtype: str) -> None:
+    """Arrays that are read across go through squares in shared memory."""
+    def build(b: Builder, x: Node, y: Node, z: Node) -> tuple[Node, ...]:
+        turned = b.transpose(x, perm=(1, 0))
+        return b.mul(turned, y), b.transpose(z, perm=(1, 2, 0)), b.transpose(z, perm=(2, 1, 0))
+
+    arrays = [whole(s, dtype, 0, 3) for s in ((250, 301), (301, 250), (40, 3, 700))]
+    graph = graph_of(build, *arrays)
+    assert sum("tiles of 32 x 32" in s for s in schedules(graph)) == 3
+    check(graph, *arrays)
