@@ -124,8 +124,8 @@ class _Planner:
             code = self._unit.functions[m.step_key(step, unaligned)]
             first = len(self._compiled.checks) + 1
             # of equal kernels, checks differ in the user's lines that they name
-            own = [c for s in k.stages for c in s.checks] if isinstance(k, Kernel) else []
-            self._compiled.checks += own if len(own) == len(code.checks) else code.checks
+            if isinstance(k, Kernel):
+                self._compiled.checks += [c for s in k.stages for c in s.checks]
             return _Launch(self._compiled.functions(code), code, step.buffers, k.symbols, first)
         if isinstance(k, Branch):
             return step, tuple(self.plan(p, m.bound_unaligned(step, p, unaligned))

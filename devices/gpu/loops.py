@@ -104,7 +104,7 @@ class Loops:
         self.unaligned = unaligned
         self.w = Writer()
         self.ev = Evaluator(kernel, self.w)
-        self.checks: list[Check] = []
+        self.checks = tuple(c for s in kernel.stages for c in s.checks)
         self.units: Dim = 0
         self.joins = 0                      # bytes of shared memory for joining
         self.scratch = {n for n, _ in kernel.scratch}
@@ -119,14 +119,13 @@ class Loops:
                 self._points(stage, width)
         else:
             self._rows()
-        checked = any(s.checks for s in self.kernel.stages)     # both functions take the same
-        head = signature(self.kernel, self.name, self.plan.threads, checked,
+        head = signature(self.kernel, self.name, self.plan.threads, bool(self.checks),
                          self.plan.meeting == "last")
         shared = [f"  __shared__ __align__(16) u8 w_memory[{self.joins}];"] if self.joins else []
         text = "\n".join([f"// {self.plan}", head + " {", *shared, *self.w.lines, "}", ""])
         per_block = self.plan.threads if points else self.plan.threads // self.plan.team
         return KernelCode(self.name, text, self.plan.threads, ((self.units, per_block),),
-                          MOST_BLOCKS if points else 0, tuple(self.checks), str(self.plan))
+                          MOST_BLOCKS if points else 0, self.checks, str(self.plan))
 
     # ---- points: each stage is a loop of its own over rows and inner axes
 
@@ -249,8 +248,7 @@ class Loops:
 
     def _check(self, c: Check, ok: str) -> str:
         ev, w = self.ev, self.w
-        self.checks.append(c)
-        number = f"first_check + {len(self.checks) - 1}"
+        number = f"first_check + {next(i for i, own in enumerate(self.checks) if own is c)}"
         value, size = ev.value(c.value), ev.dim(c.size)
         good = f"{value} >= 0" if c.kind == "exponent" else \
             f"{value} >= -{size} && {value} < {size}"
