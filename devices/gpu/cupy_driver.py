@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import cupy
+import cupyx
 import numpy as np
 from cupy.cuda import driver as api
 from cupy.cuda import runtime
@@ -179,6 +180,10 @@ class CupyDriver:
             graph.launch()
 
     # ---- libraries
+
+    def strict(self) -> Any:
+        """CuPy looks at what cuSOLVER says only if it is asked to."""
+        return cupyx.errstate(linalg="raise")
 
     def cublaslt(self) -> CublasLt | None:
         """That of the CUDA that CuPy uses."""

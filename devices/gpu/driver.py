@@ -120,6 +120,9 @@ class Driver(Protocol):
 
     # ---- libraries
 
+    def strict(self) -> AbstractContextManager[Any]:
+        """Within it, linear algebra raises `numpy.linalg.LinAlgError` where it fails."""
+
     def cublaslt(self) -> CublasLt | None:
         """cuBLASLt, where it is."""
 

@@ -23,6 +23,7 @@ from weft.devices.gpu.attention import take_attention
 from weft.devices.gpu.blas import take_products
 from weft.devices.gpu.driver import the_driver
 from weft.devices.gpu.emit import emit_kernel, has_code
+from weft.devices.gpu.library import ON_HOST
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.lower import TABLE
 from weft.devices.gpu.nvrtc import build
@@ -232,6 +233,8 @@ def _fallback(step: Step) -> str:
     op = OPS.get(step.kernel.op) if isinstance(step.kernel, Library) else None
     if isinstance(step.kernel, Library) and op is not None and op.kind == "custom":
         return f"{step.kernel.op} has no kernel for the GPU: its NumPy reference runs on the host"
+    if op is not None and op.name in ON_HOST:
+        return f"{op.name} runs on the host, by NumPy: {ON_HOST[op.name]}"
     return ""
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -242,6 +242,9 @@ class EmulatedDriver:
             work()
 
     # ---- libraries
+
+    def strict(self) -> Any:
+        return nullcontext()
 
     def cublaslt(self) -> CublasLt | None:
         return self if self.library is not None else None   # type: ignore[return-value]
