@@ -203,6 +203,11 @@ class Device(Protocol):
         """Whether it lowers graphs whose sizes are known only when they run."""
         return True
 
+    @property
+    def subnormals(self) -> bool:
+        """Whether it computes with subnormal numbers, rather than taking them for zeros."""
+        return True
+
     def lacks(self) -> Mapping[str, str]:
         """What else it does not do as weft defines it, each with the reason.
 

@@ -14,7 +14,7 @@ from weft.compiler.ops import OPS, Op
 from weft.compiler.text import parse
 from weft.compiler.transforms import batch, jvp, vjp
 from weft.devices.capabilities import lacking
-from weft.devices.conformance.compare import assert_close, assert_scaled, expected
+from weft.devices.conformance.compare import assert_close, assert_scaled, expected, flushed
 from weft.devices.conformance.contract import contract
 from weft.devices.conformance.control import (
     GATHER,
@@ -44,9 +44,14 @@ _NARROW = {"f64": "f32", "c128": "c64"}
 _RULES_RTOL = {"f64": 1e-10, "c128": 1e-10, "f32": 2e-3, "c64": 2e-3}
 
 
-def op_jobs(op: Op, ulp: int | None = None) -> Iterator[Job]:
-    """The op in every element type, on special values and samples, against its meaning."""
+def op_jobs(op: Op, ulp: int | None = None, subnormals: bool = True) -> Iterator[Job]:
+    """The op in every element type, on special values and samples, against its meaning.
+
+    `ulp` is what a device allows itself; without `subnormals`, these count as zeros.
+    """
     for label, (operands, attrs) in cases(op):
+        if not subnormals:
+            operands = tuple(flushed(np.asarray(a)) for a in operands)
         b = Builder(op.name)
         types = types_of(operands)
         params = [b.param(f"x{i}", t) for i, t in enumerate(types)]
@@ -55,16 +60,18 @@ def op_jobs(op: Op, ulp: int | None = None) -> Iterator[Job]:
         first = types[0] if types else graph.results[0].tensor
         arrays = [np.asarray(a) for a in operands]
         yield Job("ops", f"{op.name} {label}", first.dtype.name, graph, arrays,
-                  _near(op, label, operands, attrs, ulp))
+                  _near(op, label, operands, attrs, ulp, subnormals))
 
 
-def _near(op: Op, label: str, operands: tuple[Array, ...], attrs: dict[str, Any], ulp: int | None
-          ) -> Callable[[list[Array]], None]:
+def _near(op: Op, label: str, operands: tuple[Array, ...], attrs: dict[str, Any], ulp: int | None,
+          subnormals: bool) -> Callable[[list[Array]], None]:
     def compare(results: list[Array]) -> None:
         want = expected(op, operands, attrs)
         due = want if isinstance(want, tuple) else (want,)
         assert len(results) == len(due), f"{len(results)} results, expected {len(due)}"
         for got, w in zip(results, due):
+            if not subnormals:
+                got, w = flushed(got), flushed(np.asarray(w))
             assert_close(op, f"{op.name} {label}", got, w, operands, ulp)
     return compare
 
@@ -233,11 +240,15 @@ def conformance(subject: Subject, groups: Iterable[str] = tuple(GROUPS), ops: Se
 
     if "contract" in chosen and not ops:
         yield from (o for o in contract(subject) if not dtypes or o.dtype in ("", *dtypes))
+    if "ops" in chosen and not subject.device.subnormals:
+        yield Outcome("ops", "subnormals", "", "skipped",
+                      "the device takes subnormal numbers for zeros")
     for op in ALL:
         if ops and op.name not in ops:
             continue
         if "ops" in chosen:
-            yield from run_jobs(subject, picked(op_jobs(op, ulps.get(op.name))))
+            yield from run_jobs(subject, picked(op_jobs(
+                op, ulps.get(op.name), subject.device.subnormals)))
         if chosen & {"jvp", "vjp", "batch"}:
             yield from run_jobs(subject, picked(rule_jobs(op, subject.device.dtypes())))
     if ops:

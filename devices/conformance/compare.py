@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from weft.compiler.ops import Op
 from weft.devices.reference import concrete
 
-__all__ = ["assert_close", "assert_scaled", "expected"]
+__all__ = ["assert_close", "assert_scaled", "expected", "flushed"]
 
 Array = np.ndarray[Any, Any]
 
@@ -82,6 +83,24 @@ def assert_close(op: Op, what: str, got: Array, want: Array,
         if op.name == "abs" and operands[0].dtype.kind == "c":
             exact = False       # a hypot
         _ulp_close(what, got, want, max(ulp or 0, 0 if exact else _ULP))
+
+
+def flushed(x: Array) -> Array:
+    """The array with zeros, of the same signs, where numbers are subnormal.
+
+    >>> flushed(np.array([1e-40, -1e-40, 1.0], np.float32))
+    array([ 0., -0.,  1.], dtype=float32)
+    """
+    if x.dtype.kind == "c":
+        out = x.copy()
+        out.real, out.imag = flushed(x.real), flushed(x.imag)
+        return out
+    if x.dtype.kind not in "fV" and str(x.dtype) != "bfloat16":
+        return x
+    info: Any = ml_dtypes.finfo
+    with np.errstate(invalid="ignore"):
+        small = np.abs(x) < info(x.dtype).smallest_normal
+    return np.asarray(np.where(small, np.copysign(x.dtype.type(0), x), x))
 
 
 def assert_scaled(what: str, got: Array, want: Array, rtol: float) -> None:

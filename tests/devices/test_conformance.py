@@ -12,6 +12,7 @@ import pytest
 from tests.devices.toy import ToyArray, ToyDevice, ToyMemory, toys
 from weft.devices import registry
 from weft.devices.conformance import Outcome, Subject, conformance
+from weft.devices.conformance.compare import flushed
 from weft.devices.reference.device import ReferenceDevice
 from weft.frontend.cli import main
 from weft.frontend.conformance import check_device_conformance
@@ -19,7 +20,7 @@ from weft.frontend.conformance import check_device_conformance
 
 @pytest.fixture(autouse=True)
 def devices() -> Iterator[None]:
-    with toys(wrong=Wrong, careless=Careless, narrow=Narrow, lazy=Lazy):
+    with toys(wrong=Wrong, careless=Careless, narrow=Narrow, lazy=Lazy, flushing=Flushing):
         yield
 
 
@@ -74,6 +75,26 @@ class Narrow(ReferenceDevice):
         return {"errors": "nothing is checked", "ops/tanh/f32": "it has no hyperbolics"}
 
 
+class Flushing(ReferenceDevice):
+    """Takes subnormals for zeros, and says so."""
+
+    name = "flushing"
+    subnormals = False
+
+    def lower(self, graph: Any, target: Any, donated: Sequence[int] = ()) -> Any:
+        lowered = super().lower(graph, target, donated)
+
+        class Lowered:
+            def compile(self, cache: Any = None) -> Any:
+                run = lowered.compile().run
+
+                class Compiled:
+                    def run(self, arrays: Any) -> Any:
+                        return [flushed(r) for r in run([flushed(a) for a in arrays])]
+                return Compiled()
+        return Lowered()
+
+
 class Lazy:
     """Not a device at all."""
 
@@ -82,7 +103,8 @@ class Lazy:
         self.memory = registry.get_device("cpu").memory
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("supported", "target", "lacks", "ulps", "dtypes", "lower", "symbolic_sizes"):
+        if name in ("supported", "target", "lacks", "ulps", "dtypes", "lower", "symbolic_sizes",
+                    "subnormals"):
             return getattr(registry.get_device("reference"), name)
         raise AttributeError(name)
 
@@ -126,6 +148,15 @@ def test_what_a_device_lacks_is_listed() -> None:
         ("sizes", "device 'narrow' cannot leave sizes open: T, B"),
         ("sizes", "device 'narrow' cannot leave sizes open: B"),
         ("errors", "nothing is checked"), ("errors", "nothing is checked")]
+
+
+def test_subnormals(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = of("flushing", "ops", ops=["neg", "mul", "sqrt"])
+    assert not failed(outcomes)
+    assert [o.text for o in outcomes if o.status == "skipped"] == [
+        "the device takes subnormal numbers for zeros"]
+    monkeypatch.setattr(Flushing, "subnormals", True)
+    assert {"neg f32-0", "mul f64-0"} <= set(failed(of("flushing", "ops", ops=["neg", "mul"])))
 
 
 def test_a_part_of_the_protocol_is_missing() -> None:
