@@ -181,8 +181,8 @@ def _fold_apart(b: Builder, x: Node, rank: int, axes: Sequence[int], extent: Seq
                 stride: Sequence[int], dilation: Sequence[int]) -> Node:
     """Windows that have no element in common lie side by side: nothing is to be added up."""
     zero = b.scalar(0, x.dtype)
-    gaps = tuple(s - k for s, k in zip(stride, x.shape[rank:]))
-    x = padded(b, x, zero, range(rank, rank + len(axes)), [(0, g) for g in gaps])
+    gaps: Any = [(0, s - k) for s, k in zip(stride, x.shape[rank:])]
+    x = padded(b, x, zero, range(rank, rank + len(axes)), gaps)
     perm = [a for d in range(rank) for a in ((d, rank + axes.index(d)) if d in axes else (d,))]
     x = b.transpose(x, perm=tuple(perm))
     shape, at = [], 0
@@ -190,7 +190,8 @@ def _fold_apart(b: Builder, x: Node, rank: int, axes: Sequence[int], extent: Seq
         shape.append(x.shape[at] * (x.shape[at + 1] if d in axes else 1))
         at += 2 if d in axes else 1
     x = b.reshape(x, tuple(shape))
-    return padded(b, x, zero, axes, [(0, e - x.shape[a]) for a, e in zip(axes, extent)])
+    rest: Any = [(0, e - x.shape[a]) for a, e in zip(axes, extent)]
+    return padded(b, x, zero, axes, rest)
 
 
 def _fold_transpose(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[Any]:

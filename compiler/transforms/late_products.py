@@ -64,7 +64,7 @@ def _late(term: Node, varying: Set[Node]) -> LateProduct | None:
     while term.opname in _VIEWS and len(term.inputs) == 1:
         views.append(term)
         term = term.inputs[0]
-    if term.opname != "dot_general" or not varying.issuperset(term.inputs):
+    if term.opname != "dot_general" or not varying >= set(term.inputs):
         return None
     most, sizes = _known(term.tensor.size), [_known(x.tensor.size) for x in term.inputs]
     if most is None or None in sizes or sum(s for s in sizes if s is not None) > most:
