@@ -12,8 +12,8 @@ from tests.structure.sources import LAYERS, Module, modules
 
 _BELOW = {layer: {*LAYERS[:i + 1]} for i, layer in enumerate(LAYERS)} | {"weft": {*LAYERS, "weft"}}
 _OTHERS = {layer: {"numpy", "ml_dtypes"} for layer in LAYERS} | {"weft": {"numpy"}}
-_OF_DEVICES: dict[str, set[str]] = {"cpu": {"llvmlite"}, "gpu": {"cupy"}, "reference": set(),
-                                    "xla": {"jax"}}
+_OF_DEVICES: dict[str, set[str]] = {
+    "cpu": {"llvmlite"}, "gpu": {"cupy", "cupyx"}, "reference": set(), "xla": {"jax"}}
 _BESIDE = {"conformance": "reference"}      # is held to it
 _TOOLS = {"weft.devices.cpu.math.fit": {"mpmath"}}      # not part of what runs
 
