@@ -169,29 +169,33 @@ def _fold_ref(xp: Any, x: Any, **attrs: Any) -> Any:
 
 
 def _fold_parts(b: Builder, node: Node) -> Node:
-    (x,), n = node.inputs, len(node.attrs["axes"])
-    rank = len(x.shape) - n
-    if all(isinstance(k, int) and (d == 1 or k == 1) and k <= s for k, s, d in zip(
-            x.shape[rank:], node.attrs["stride"], node.attrs["dilation"])):
-        return _fold_apart(b, x, rank, **node.attrs)
-    return b.reduce_sum(b.unwindow(x, **node.attrs), axes=tuple(range(rank, rank + n)))
+    (x,), a = node.inputs, node.attrs
+    rank = len(x.shape) - len(a["axes"])
+    sizes = [k for k in (*x.shape[rank:], *a["extent"]) if isinstance(k, int)]
+    if len(sizes) == 2 * len(a["axes"]) and all(k <= s and 1 in (k, d) for k, s, d in zip(
+            sizes, a["stride"], a["dilation"])):
+        return _fold_apart(b, x, a["axes"], sizes, a["stride"])
+    return b.reduce_sum(b.unwindow(x, **a), axes=tuple(range(rank, len(x.shape))))
 
 
-def _fold_apart(b: Builder, x: Node, rank: int, axes: Sequence[int], extent: Sequence[Dim],
-                stride: Sequence[int], dilation: Sequence[int]) -> Node:
-    """Windows that have no element in common lie side by side: nothing is to be added up."""
-    zero = b.scalar(0, x.dtype)
-    gaps: Any = [(0, s - k) for s, k in zip(stride, x.shape[rank:])]
-    x = padded(b, x, zero, range(rank, rank + len(axes)), gaps)
-    perm = [a for d in range(rank) for a in ((d, rank + axes.index(d)) if d in axes else (d,))]
-    x = b.transpose(x, perm=tuple(perm))
-    shape, at = [], 0
-    for d in range(rank):
-        shape.append(x.shape[at] * (x.shape[at + 1] if d in axes else 1))
-        at += 2 if d in axes else 1
-    x = b.reshape(x, tuple(shape))
-    rest: Any = [(0, e - x.shape[a]) for a, e in zip(axes, extent)]
-    return padded(b, x, zero, axes, rest)
+def _fold_apart(b: Builder, x: Node, axes: Sequence[int], sizes: Sequence[int],
+                stride: Sequence[int]) -> Node:
+    """Windows that have no element in common lie side by side: nothing is to be added up.
+
+    `sizes` are those of windows, and then of the axes on which they lie.
+    """
+    zero, n, rank = b.scalar(0, x.dtype), len(axes), len(x.shape) - len(axes)
+    x = padded(b, x, zero, range(rank, rank + n), [(0, s - k) for k, s in zip(sizes, stride)])
+    shape, inside = list(x.shape[:rank]), dict(zip(axes, range(rank, rank + n)))
+    x = b.transpose(x, perm=tuple(
+        a for d in range(rank) for a in ((d, inside[d]) if d in inside else (d,))))
+    gaps = []
+    for a, s, extent in zip(axes, stride, sizes[n:]):
+        shape[a] = shape[a] * s
+        covered = shape[a]
+        assert isinstance(covered, int), "an axis of a known size has a known number of windows"
+        gaps.append((0, extent - covered))
+    return padded(b, b.reshape(x, tuple(shape)), zero, axes, gaps)
 
 
 def _fold_transpose(b: Builder, node: Node, ct: Node, wanted: Set[int]) -> list[Any]:
