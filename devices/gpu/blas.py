@@ -3,8 +3,9 @@
 A kernel that sums products of an element of one array and one of another becomes a `Library` step
 ``matmul``. Its attributes are what cuBLASLt wants to know, in its own terms (columns of D lie one
 behind another): sizes, which operand is A, how each lies in memory, what is done to the sums. No
-operand is copied: transposes, strides and batches are read off the kernel's index expressions. What
-of the kernel's epilogue cuBLASLt cannot do as NumPy would stays behind as a kernel of its own.
+operand is copied that lies as a matrix does: transposes, strides and batches are read off the
+kernel's index expressions. Others, as the windows of a convolution, are laid out first (`pack`).
+What of the kernel's epilogue cuBLASLt cannot do as NumPy would stays behind as a kernel of its own.
 
 Exact in cuBLASLt are the sum with a bias or an array of D's layout. Its ReLU and GELU say nothing
 of NaN, and round as they like: they are used where precision was given up, by `precision` or
@@ -29,6 +30,7 @@ from weft.compiler.kernel.rename import canonical, known, traffic, work
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, DType, TensorType
+from weft.devices.gpu.pack import packed_operands
 
 __all__ = ["FEATURE", "MATMUL", "Product", "is_sum", "product_of", "take_products"]
 
@@ -37,6 +39,9 @@ MATMUL = "matmul"           # the steps' name
 FEW = 16                    # rows or columns, below which a kernel reads operands as fast
 SMALL = 1 << 20             # products of two numbers, below which a launch costs more
 MOST_CALLS = 64             # calls for one product of which the batch has no single stride
+IRREGULAR = "its operands do not lie regularly in memory"
+SEVERAL = "it sums over axes that do not lie behind one another"
+NO_ARRAYS = "its factors are not elements of two arrays of one float type"
 _TYPES = ("f32", "f64", "f16", "bf16", "c64", "c128")
 
 
@@ -76,6 +81,11 @@ def _taken(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     found = product_of(step.kernel, relaxed, target.precision)
     if isinstance(found, Product):
         return [_step(step, found, step.kernel, step.buffers)]
+    if is_sum(step.kernel) and found in (IRREGULAR, SEVERAL, NO_ARRAYS):
+        packed = packed_operands(step, _has_product, buffers)
+        if packed is not None:
+            *first, last = packed
+            return [*first, *_taken(last, target, buffers)]
     if is_sum(step.kernel) and found:
         return [replace(step, notes=(*step.notes, f"not through cuBLASLt: {found}"))]
     return [step] if found else _apart(step, target, buffers)
@@ -97,6 +107,22 @@ def _step(step: Step, product: Product, kernel: Kernel, bound: Sequence[str]) ->
                 (*step.notes, str(product)), step.flops, step.nbytes)
 
 
+def _bare(kernel: Kernel, inner: str) -> Kernel:
+    """The product alone, into a buffer of this name."""
+    acc = kernel.reduces[0]
+    type = TensorType(tuple(a.extent for a in kernel.axes if not isinstance(a.extent, Index)),
+                      acc.dtype)
+    store = Store(inner, tuple(map(as_index, kernel.axes)), Exprs().acc(acc.number, acc.dtype))
+    return replace(kernel, stages=(kernel.stages[0], Stage((), (), (store,))), buffers=(
+        *(b for b in kernel.buffers if b[0] not in kernel.outputs), (inner, type)),
+        outputs=(inner,), shares=False)
+
+
+def _has_product(kernel: Kernel) -> bool:
+    """Whether what a kernel sums up is a product for cuBLASLt."""
+    return isinstance(product_of(_bare(kernel, "sums of it")), Product)
+
+
 def _apart(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     """The product alone, into memory, and what is done to it as a kernel behind it."""
     kernel = step.kernel
@@ -105,14 +131,8 @@ def _apart(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     inner = next(n for i in count() if (n := f"sums{i or ''}") not in kernel.types)
     taken = {b.name for b in buffers}
     name = next(n for i in count() if (n := f"{step.name}.sums{i or ''}") not in taken)
-    shape = tuple(a.extent for a in kernel.axes if not isinstance(a.extent, Index))
-    type = TensorType(shape, acc.dtype)
-    place = tuple(map(as_index, kernel.axes))
-    exprs = Exprs()
-    bare = replace(kernel, stages=(kernel.stages[0], Stage((), (), (
-        Store(inner, place, exprs.acc(acc.number, acc.dtype)),))), buffers=(
-            *(b for b in kernel.buffers if b[0] not in kernel.outputs), (inner, type)),
-        outputs=(inner,), shares=False)
+    bare = _bare(kernel, inner)
+    type, place, exprs = bare.types[inner], tuple(map(as_index, kernel.axes)), Exprs()
     found = product_of(bare, False, target.precision)
     if not isinstance(found, Product):
         return [replace(step, notes=(*step.notes, f"not through cuBLASLt: {found}"))]
@@ -165,9 +185,9 @@ def product_of(kernel: Kernel, relaxed: bool = False, precision: str = "highest"
     reduce, stores = flat.reduces[0], flat.stages[1].stores
     a, b = (_element(x, reduce.dtype) for x in reduce.value.args)
     if a is None or b is None or a.dtype is not b.dtype or a.dtype.name not in _TYPES:
-        return "its factors are not elements of two arrays of one float type"
+        return NO_ARRAYS
     if any(isinstance(x, Axis) is False for e in (a, b) for x, _ in e.index[0].terms):
-        return "its operands do not lie regularly in memory"
+        return IRREGULAR
     if any(isinstance(x, Axis) is False for s in stores for x, _ in s.index[0].terms):
         return "its result does not lie regularly in memory"
     layout = _Layout(flat, a, b, stores[0])
@@ -227,7 +247,7 @@ class _Layout:
     def find(self) -> str:
         """Choose the axes; why there are none, if so."""
         if len(self.sum) != 1:
-            return "it sums over axes that do not lie behind one another"
+            return SEVERAL
         (k,), axes = self.sum, self.flat.axes
         if any(self.step(self.store.index[0], x) == 0 for x in axes):
             return "its result has fewer axes"

@@ -100,6 +100,28 @@ def test_types(dtype: object, rtol: float) -> None:
           rand(128, 112, dtype=dtype), rand(112, dtype=dtype), rtol=rtol * 4)
 
 
+LAID_OUT = {
+    "heads joined": (lambda x, w: np.swapaxes(x, 1, 2).reshape(2, 64, 96) @ w,
+                     (rand(2, 3, 64, 32), rand(96, 128)), 1),
+    "heads joined, summed over": (
+        lambda x, g: np.swapaxes(x, 1, 2).reshape(128, 96).T @ g.reshape(128, 128),
+        (rand(2, 3, 64, 32), rand(2, 64, 128)), 1),
+    "convolution": (lambda x, w: weft.nn.conv2d(x, w, padding="same", channels_last=True),
+                    (rand(2, 12, 12, 64), rand(3, 3, 64, 80)), 2),      # the first one pads
+}
+
+
+@pytest.mark.parametrize("name", LAID_OUT)
+def test_operands_that_are_laid_out(name: str) -> None:
+    """What does not lie as a matrix is written as one first."""
+    f, args, most = LAID_OUT[name]
+    found = steps(f, *args)
+    assert sum(s.startswith("matmul") for s in found) == 1 and len(found) <= 1 + most, found
+    want = np.asarray(weft.jit(f)(*(a.astype(np.float64) for a in args)))
+    got = weft.jit(f, device="gpu")(*args).get()
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
 EPILOGUES = {
     "bias": (lambda a, b, c: a @ b + c, "bias", "bias"),
     "array": (lambda a, b, c: a @ b + a[:, :112] * 1.0, "", ""),
