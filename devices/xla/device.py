@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["XlaDevice", "make_tpu", "make_xla"]
 
+# Units in the last place. Many numbers divided by one are multiplied by its reciprocal; recurrences
+# are contracted; factorizations are other routines than NumPy's, or other versions of them.
+_ULPS = {
+    "acosh": 6, "erf": 6, "erfc": 12, "erf_inv": 4, "log1p": 64, "tanh": 4, "div": 1, "pow": 120,
+    "linear_recurrence": 32, "cholesky": 16, "det": 64, "eigh": 400, "lstsq": 64, "qr": 200,
+    "slogdet": 64, "solve": 32,
+}
 # What JAX cannot lower for a platform: general eigenvalues for TPUs. ("custom" is no op.)
 _LACKING = {"tpu": {"custom", "eig"}}
 
@@ -91,6 +98,19 @@ class XlaDevice(Device):
         from weft.devices.xla.table import POINTWISE, SITED  # imports jax
 
         return frozenset({*POINTWISE, *SITED, *OUTSIDE} - _LACKING.get(self.platform, {"custom"}))
+
+    def ulps(self) -> Mapping[str, int]:
+        """What XLA's functions are good to on the CPU, as far as it has been seen."""
+        return _ULPS
+
+    def lacks(self) -> Mapping[str, str]:
+        """Where XLA is nearer to the truth than NumPy."""
+        return {"ops/log1p/c128": "NumPy's log1p of complex numbers loses 1e-40, XLA's does not"}
+
+    @property
+    def subnormals(self) -> bool:
+        """XLA flushes them, on the CPU and on TPUs."""
+        return False
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> XlaLowered:
         """The whole graph as one function of JAX's."""
