@@ -218,8 +218,9 @@ class Device(Protocol):
         return {}
 
     def ulps(self) -> Mapping[str, int]:
-        """Elementwise ops whose results may be off by more than two units in the last place, with
-        the units that they may: what the hardware's documentation says of its functions."""
+        """Ops whose results may be off by more than is usual, with the units in the last place that
+        they may be: what the hardware's documentation says of its functions. Of factorizations and
+        running ops, they are units of the greatest element."""
         return {}
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> Lowered:

@@ -29,7 +29,8 @@ def hold(outcomes: Iterable[Outcome]) -> None:
 def test_op(op: Op) -> None:
     """In every element type, on special values and samples."""
     xla = Subject.of("xla")
-    hold(run_jobs(xla, list(op_jobs(op, xla.device))))
+    ulp = xla.device.ulps().get(op.name)
+    hold(run_jobs(xla, list(op_jobs(op, ulp, xla.device.subnormals))))
 
 
 @every_op
