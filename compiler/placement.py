@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import Origin
+from weft.compiler.inline import copy_node
 from weft.compiler.ir import Graph, Node, live, nested_graphs
-from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import TupleType
 
 __all__ = ["Place", "copy_free", "device_of", "gets_behind", "is_free", "is_placed", "outline",

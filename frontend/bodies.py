@@ -7,10 +7,10 @@ from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import DTypeError, ShapeError, UnsupportedError, caller_origin
+from weft.compiler.inline import inline
 from weft.compiler.ir import Graph, Node
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.ops.control import carry_problem
-from weft.compiler.transforms.inline import inline
 from weft.compiler.types import DType, TensorType
 from weft.frontend.pytree import Tree, leaf_paths, tree_text, unflatten
 from weft.frontend.subtrace import Spec, Subtrace, spec_of, subtrace

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from weft.compiler.build import Builder
+from weft.compiler.inline import copy_node
 from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
-from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import TensorType
 from weft.frontend.leaves import Refused, static_part
 from weft.frontend.pytree import Tree, flatten, unflatten

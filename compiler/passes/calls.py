@@ -64,7 +64,7 @@ class InlineCalls(Pass):
         return {"device": device, "graph": inner}
 
     def _inlined(self, graph: Graph, target: Target) -> Graph:
-        from weft.compiler.transforms.inline import inline  # many modules, for seldom used ops
+        from weft.compiler.inline import inline  # many modules, for seldom used ops
 
         b = Builder(graph.name)
         b.params = list(graph.params)

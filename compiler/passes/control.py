@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from weft.compiler.build import Builder
+from weft.compiler.inline import inline
 from weft.compiler.ir import Graph, Node, is_scalar_constant, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.rewrite.driver import map_nested, with_inputs
 from weft.compiler.target import Target
-from weft.compiler.transforms.inline import inline
 
 __all__ = ["SimplifyControl"]
 

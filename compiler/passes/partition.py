@@ -10,6 +10,7 @@ from typing import ClassVar, NoReturn
 from weft.compiler.build import Builder
 from weft.compiler.cost import node_bytes, node_flops
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.inline import copy_node
 from weft.compiler.ir import Graph, Node, live, nested_graphs
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
@@ -23,7 +24,6 @@ from weft.compiler.placement import (
     placed_inside,
 )
 from weft.compiler.target import Target
-from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import Size, TensorType, TupleType
 
 __all__ = ["Partition"]

@@ -11,8 +11,8 @@ from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.inline import copy_node
 from weft.compiler.ir import Graph, Node
-from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import Dim, TensorType
 
 __all__ = ["batch", "batch_into", "batched_node", "lead"]

@@ -14,13 +14,13 @@ import numpy as np
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.inline import copy_node, inline, zeros
 from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.call import LINEAR_CALL
 from weft.compiler.placement import copy_free, device_of, is_free
 from weft.compiler.rewrite.driver import rebuild
 from weft.compiler.transforms.batch import all_batched, batch, batch_size
-from weft.compiler.transforms.inline import copy_node, inline, zeros
 from weft.compiler.transforms.jvp import instantiate, jvp, push_forward
 from weft.compiler.transforms.remat import kept_values
 from weft.compiler.transforms.transpose import dependents, pull_back, transposed_graph

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from weft.compiler.build import Builder
+from weft.compiler.inline import copy_node, zeros
 from weft.compiler.ir import Graph, Node, is_scalar_constant, live
 from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.batch import batch, batch_into, lead
-from weft.compiler.transforms.inline import copy_node, zeros
 from weft.compiler.transforms.jvp import instantiate, push_forward
 from weft.compiler.transforms.late_products import LateProduct, late_products
 from weft.compiler.transforms.remat import minimum_cut

@@ -13,9 +13,9 @@ from typing import Any
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.inline import copy_node, elements, zeros
 from weft.compiler.ir import Graph, Node
 from weft.compiler.transforms.formula import parse, scaled
-from weft.compiler.transforms.inline import copy_node, elements, zeros
 
 __all__ = ["instantiate", "jvp", "push_forward", "tangent"]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Set
 
 from weft.compiler.build import Builder
+from weft.compiler.inline import copy_node
 from weft.compiler.ir import Node
 from weft.compiler.lazy_dataclass import dataclass
-from weft.compiler.transforms.inline import copy_node
 from weft.compiler.types import Dim
 
 __all__ = ["LateProduct", "late_products"]

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from weft.compiler.build import Builder
+from weft.compiler.inline import inline, zeros
 from weft.compiler.ir import Graph, Node
 from weft.compiler.transforms.accumulate import accumulated
 from weft.compiler.transforms.batch import batch, batch_into, lead
 from weft.compiler.transforms.control import Nodes, Tangents, elements_of
-from weft.compiler.transforms.inline import inline, zeros
 from weft.compiler.transforms.jvp import instantiate, push_forward
 from weft.compiler.transforms.transpose import dependents, transposed_graph
 from weft.compiler.types import TensorType

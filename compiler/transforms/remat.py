@@ -14,8 +14,8 @@ from collections.abc import Collection
 from math import inf
 
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.inline import elements
 from weft.compiler.ir import Graph, Node
-from weft.compiler.transforms.inline import elements
 from weft.compiler.types import Size, TupleType
 
 __all__ = ["POLICIES", "check_policy", "kept_values", "minimum_cut"]

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weft.compiler.build import Builder
+from weft.compiler.inline import copy_node, inline
 from weft.compiler.ir import Graph, Node, live
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.transforms.accumulate import accumulated
-from weft.compiler.transforms.inline import copy_node, inline
 from weft.compiler.transforms.jvp import instantiate, no_derivative, push_forward
 
 __all__ = ["LinearMap", "dependents", "linear_map", "pull_back", "sum_to_shape", "transposed",
