@@ -36,15 +36,17 @@ def test_op(op: Op) -> None:
 @every_op
 def test_rules(op: Op) -> None:
     """A few derivatives and batches of each op."""
-    jobs = list(rule_jobs(op))
-    hold(run_jobs(Subject.of("xla"), jobs[::-(-len(jobs) // FEW) or 1]))
+    xla = Subject.of("xla")
+    jobs = list(rule_jobs(op, xla.device.dtypes()))
+    hold(run_jobs(xla, jobs[::-(-len(jobs) // FEW) or 1]))
 
 
 @pytest.mark.slow
 @every_op
 def test_all_rules(op: Op) -> None:
     """All of them."""
-    hold(run_jobs(Subject.of("xla"), list(rule_jobs(op))))
+    xla = Subject.of("xla")
+    hold(run_jobs(xla, list(rule_jobs(op, xla.device.dtypes()))))
 
 
 def test_everything_else() -> None:
