@@ -199,7 +199,7 @@ class _Fusion:
         if k.contraction is not None and any(self._in_product(at, k) for at in reads):
             if node.opname not in _MOVES:
                 return "operands of a matrix product are stored"
-            return None
+            return "a sum over several axes reads whole rows" if self._cuts_up(node, k) else None
         if len(reads) > (1 if node.op.cost >= HEAVY else MAX_READS):
             return f"it is needed at {len(reads)} different indices"
         if node.op.cost >= HEAVY and self._repeats(reads[0], k):
@@ -229,6 +229,18 @@ class _Fusion:
         assert k.contraction is not None
         inner = frozenset(k.inner[k.contraction])
         return any(ix.axes & inner for ix in at)
+
+    def _cuts_up(self, node: Node, k: Cluster) -> bool:
+        """Whether reading through a reshape would leave nothing for vectors, or for copying, of a
+        product that sums over several axes: rows, such as those of joined heads, are in pieces."""
+        assert k.contraction is not None
+        if node.opname != "reshape" or sum(a.extent != 1 for a in k.inner[k.contraction]) < 2:
+            return False
+        probe = Cluster(axes=())
+        for at in k.demand[node]:
+            expression(_Demands(probe), node, at)
+        return any(not isinstance(atom, Axis) for reads in probe.demand.values()
+                   for at in reads for ix in at for atom, _ in ix.terms)
 
     def _repeats(self, at: At, k: Cluster) -> bool:
         """Whether the element would be computed again and again by inner loops."""

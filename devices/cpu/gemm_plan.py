@@ -18,6 +18,7 @@ MASKED_COST = 2.0        # times that of a whole tile, where one row's last tile
 PACK_LINE = 4.0          # cycles to pack a cache line
 UNIT_CYCLES = 1000       # to begin a unit
 LINES_APART = 2000       # cycles lost by a streaming unit for every cut of its rows
+MANY_TILES = 16          # tiles of rows from which on the right side must leave room in L2
 TILES_ROWS = 2048        # rows of a unit whose tiles are kept in memory between blocks of k
 STREAM_VECTORS = 8       # columns in vectors from which a vector times a matrix streams it
 BLOCK_BYTES = 8192       # of one row of a block of k
@@ -318,12 +319,14 @@ class _Planner:
         """Into how many parts columns, rows and lines are cut, for the shortest time of the last
         thread.
 
-        A unit's share of the right side must fit L2; cutting the rows packs it again and again.
+        A unit's share of the right side must fit L2, or half of it where much of the left side and
+        of the result passes through; cutting the rows packs it again and again.
         """
         panels, tiles = max(1, ceil(self.n / p.width)), max(1, ceil(self.m / p.rows))
         threads = self.target.threads if p.parallel else 1
         block = sum(x.planes for x in self.form.right) * p.turns * p.width * self.item
-        fits = max(1, self.target.l2_bytes // block) if p.right else panels
+        room = self.target.l2_bytes // (2 if self.all_rows > MANY_TILES * p.rows else 1)
+        fits = max(1, room // block) if p.right else panels
         chunks = ceil(tiles * p.rows / TILES_ROWS) if p.turns < self.k else 1
         cuts = ceil(tiles * p.rows * self.lines / TILES_ROWS / chunks) \
             if p.turns < self.k and self.form.lines else 1
