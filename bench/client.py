@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -34,7 +35,11 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 class Worker:
-    """A worker process of one peer; ``hello`` is its first answer."""
+    """A worker process of one peer; ``hello`` is its first answer.
+
+    It runs while it is asked something, and is held otherwise, where the system can do that: some
+    libraries' threads go on spinning, on cores that the next peer is timed on.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Worker:
     def ask(self, cmd: str, **arguments: Any) -> dict[str, Any]:
         """Send a command and wait for its answer."""
         assert self.process.stdin is not None
+        self._let("SIGCONT")
         try:
             self.process.stdin.write(json.dumps({"cmd": cmd, **arguments}) + "\n")
             self.process.stdin.flush()
@@ -74,7 +80,13 @@ class Worker:
         if not line:
             raise WorkerDied(self._last_words())
         answer: dict[str, Any] = json.loads(line)
+        self._let("SIGSTOP")
         return answer
+
+    def _let(self, name: str) -> None:
+        """Let it go on, or hold it."""
+        if hasattr(signal, name):
+            self.process.send_signal(getattr(signal, name))
 
     def _last_words(self) -> str:
         code = self.process.wait(10)
