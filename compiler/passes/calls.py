@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from weft.compiler.build import Builder
 from weft.compiler.errors import UnsupportedError
+from weft.compiler.inline import inline
 from weft.compiler.ir import Graph, Node, map_graphs, nested_graphs
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.ops.registry import get_op
@@ -64,8 +65,6 @@ class InlineCalls(Pass):
         return {"device": device, "graph": inner}
 
     def _inlined(self, graph: Graph, target: Target) -> Graph:
-        from weft.compiler.inline import inline  # many modules, for seldom used ops
-
         b = Builder(graph.name)
         b.params = list(graph.params)
         b.reserve([n.name for n in (*graph.params, *graph.nodes)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from weft.compiler.ir import Graph
 from weft.compiler.kernel.columns import split_columns
 from weft.compiler.kernel.ir import Check, Failure, Library, Program, Step
-from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.kernel.pieces import split_pieces
 from weft.compiler.kernel.program import build_program
 from weft.compiler.kernel.pullback import POINTWISE, UPDATES
@@ -25,6 +24,7 @@ from weft.devices.cpu.linker import linkable
 from weft.devices.cpu.lower import CUSTOM, TABLE
 from weft.devices.cpu.module import Module, build_module
 from weft.devices.cpu.native import ensure
+from weft.devices.described import described
 from weft.devices.protocol import Cache, DeviceError, KernelInfo
 
 __all__ = ["CpuLowered", "lower", "supported"]
@@ -72,7 +72,7 @@ class CpuLowered:
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
         """What each step does, in order."""
-        return tuple(_describe(self.program, "", 1))
+        return tuple(described(self.program, _fallback))
 
     def text(self, kind: str) -> str:
         """`kernels`, `llvm` or `asm`."""
@@ -116,21 +116,6 @@ def _status(check: Check | Failure | None) -> Status:
     return Status(check.kind, check.axis, check.size, check.origin)
 
 
-def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[KernelInfo]:
-    """The steps of a program, those of loops and branches behind them."""
-    for step in program.steps:
-        nested = isinstance(step.kernel, (Branch, Loop))
-        each = turns if turns is not None else 1
-        yield KernelInfo(step.name, step.ops, step.origins,
-                         0 if nested else int(step.flops) * each,
-                         0 if nested else int(step.nbytes) * each, merged=(),
-                         stopped="; ".join(step.notes), inside=inside, turns=turns,
-                         fallback=_fallback(step))
-        if isinstance(step.kernel, (Branch, Loop)):
-            for label, inner in step.kernel.nested:
-                yield from _describe(inner, f"{step.name}, {label}", _turns(step.kernel, turns))
-
-
 def _fallback(step: Step) -> str:
     """Why a step does not run natively."""
     if not isinstance(step.kernel, Library) or OPS[step.kernel.op].kind != "custom":
@@ -139,12 +124,6 @@ def _fallback(step: Step) -> str:
 
     return "" if has_function(step.kernel.op) else \
         f"{step.kernel.op} has no kernel for the CPU: its NumPy reference is called through Python"
-
-
-def _turns(kernel: Branch | Loop, outer: Dim | None) -> Dim | None:
-    if isinstance(kernel, Branch) or outer is None:
-        return outer
-    return outer * kernel.length if kernel.cond is None else None
 
 
 def _work(kernels: Sequence[KernelInfo]) -> int | None:

@@ -18,7 +18,8 @@ from weft.compiler.kernel.split import Chunks, split_reductions
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.ops.registry import OPS, names_of_kind
 from weft.compiler.target import Target
-from weft.compiler.types import Dim, TensorType
+from weft.compiler.types import TensorType
+from weft.devices.described import described
 from weft.devices.gpu.attention import take_attention
 from weft.devices.gpu.blas import take_products
 from weft.devices.gpu.driver import the_driver
@@ -108,7 +109,7 @@ class GpuLowered:
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
         """What each step does, in order."""
-        return tuple(_describe(self.program, "", 1))
+        return tuple(described(self.program, _fallback))
 
     def text(self, kind: str) -> str:
         """`kernels`, `cuda` or `ptx`."""
@@ -214,21 +215,6 @@ def _function_name(stem: str, taken: set[str]) -> str:
 
 # ---- what explain says
 
-def _describe(program: Program, inside: str, turns: Dim | None) -> Iterator[KernelInfo]:
-    """The steps of a program, those of loops and branches behind them."""
-    for step in program.steps:
-        nested = isinstance(step.kernel, (Branch, Loop))
-        each = turns if turns is not None else 1
-        yield KernelInfo(step.name, step.ops, step.origins,
-                         0 if nested else int(step.flops) * each,
-                         0 if nested else int(step.nbytes) * each, merged=(),
-                         stopped="; ".join(step.notes), inside=inside, turns=turns,
-                         fallback=_fallback(step))
-        if isinstance(step.kernel, (Branch, Loop)):
-            for label, inner in step.kernel.nested:
-                yield from _describe(inner, f"{step.name}, {label}", _turns(step.kernel, turns))
-
-
 def _fallback(step: Step) -> str:
     op = OPS.get(step.kernel.op) if isinstance(step.kernel, Library) else None
     if isinstance(step.kernel, Library) and op is not None and op.kind == "custom":
@@ -236,9 +222,3 @@ def _fallback(step: Step) -> str:
     if op is not None and op.name in ON_HOST:
         return f"{op.name} runs on the host, by NumPy: {ON_HOST[op.name]}"
     return ""
-
-
-def _turns(kernel: Branch | Loop, outer: Dim | None) -> Dim | None:
-    if isinstance(kernel, Branch) or outer is None:
-        return outer
-    return outer * kernel.length if kernel.cond is None else None
