@@ -46,10 +46,10 @@ class GpuCompiled:
         self.ordinal = lowered.ordinal
         self.driver: Driver = the_driver()
         with self.driver.use(self.ordinal), guarded(self.driver, self.ordinal):
+            self._modules = [self.driver.load(image) for image in images]   # functions are theirs
             self._functions = {
                 code.name: _functions(self.driver, module, code)
-                for image, part in zip(images, lowered.unit.parts)
-                for module in (self.driver.load(image),) for code in part}
+                for module, part in zip(self._modules, lowered.unit.parts) for code in part}
             self.checks: list[Check] = []
             self.replay = Replay() if replayable(self.program) else None
             self._plan = _Planner(self, lowered).plan(self.program, frozenset())

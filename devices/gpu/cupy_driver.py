@@ -58,7 +58,7 @@ class CupyDriver:
     def processors(self, ordinal: int) -> int:
         """How many multiprocessors a device has."""
         with _translated():
-            return int(cupy.cuda.Device(ordinal).attributes["MultiProcessorCount"])
+            return int(runtime.getDeviceProperties(ordinal)["multiProcessorCount"])
 
     def memory(self, ordinal: int) -> tuple[int, int]:
         """Bytes in use by CuPy's pool, and of the device in all."""
@@ -88,7 +88,8 @@ class CupyDriver:
     def view(self, pointer: int, shape: Sequence[int], dtype: np.dtype[Any], owner: Any) -> Any:
         """An array over memory that `owner` keeps."""
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        memory = cupy.cuda.UnownedMemory(pointer, max(1, nbytes), owner)
+        here = runtime.getDevice()        # which a pointer to nothing does not say
+        memory = cupy.cuda.UnownedMemory(pointer, max(1, nbytes), owner, here)
         return cupy.ndarray(tuple(shape), dtype, cupy.cuda.MemoryPointer(memory, 0))
 
     def put(self, array: HostArray) -> Any:
@@ -221,9 +222,8 @@ def _cublaslt() -> CublasLt | None:
 @cache
 def _architecture(ordinal: int) -> str:
     with _translated():
-        major, minor = (int(cupy.cuda.Device(ordinal).attributes[f"ComputeCapability{part}"])
-                        for part in ("Major", "Minor"))
-    return f"sm_{10 * major + minor}"
+        found = runtime.getDeviceProperties(ordinal)
+    return f"sm_{10 * found['major'] + found['minor']}"
 
 
 def _version(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from weft.devices.gpu.lowered import GpuLowered
 
 __all__ = ["GpuDevice", "GpuMemory"]
+
+# Units in the last place of the greatest element: cuSOLVER's routines and CUB's scans take their
+# sums in another order than LAPACK's and NumPy's.
+_ULPS = {"cholesky": 16, "cumprod": 4, "cumsum": 4, "det": 64, "eigh": 64, "qr": 64, "slogdet": 64,
+         "solve": 64, "svd": 64}
 
 
 class GpuDevice(Device):
@@ -65,6 +70,10 @@ class GpuDevice(Device):
         from weft.devices.gpu.lowered import supported  # when a graph is lowered, not before
 
         return supported()
+
+    def ulps(self) -> Mapping[str, int]:
+        """What libraries are good to, as far as it has been seen on a GPU."""
+        return _ULPS
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> GpuLowered:
         """The program of kernels for an optimised graph."""

@@ -99,7 +99,7 @@ class Driver(Protocol):
         """Machine code for a text."""
 
     def load(self, image: bytes) -> Any:
-        """Machine code, loaded on the current device."""
+        """Machine code, loaded on the current device for as long as the result lives."""
 
     def function(self, module: Any, name: str) -> int:
         """A kernel of loaded code."""
