@@ -79,7 +79,7 @@ class GpuCompiled:
 def _functions(driver: Driver, module: Any, code: KernelCode) -> tuple[int, ...]:
     """The functions of a kernel, in the order in which they are launched."""
     marking = (f"{code.name}_mark",) if code.marks != 0 else ()
-    return tuple(driver.function(module, name) for name in (*marking, code.name))
+    return tuple(driver.function(module, name, code.shared) for name in (*marking, code.name))
 
 
 # ---- what a program became
@@ -261,7 +261,7 @@ def _launch(step: _Launch, call: _Call, memory: Mapping[str, int]) -> None:
     base = ctypes.addressof(slots)
     params = (ctypes.c_void_p * len(values))(*(base + 8 * i for i in range(len(values))))
     for function in step.functions:
-        call.driver.launch(function, grid, code.threads, 0, ctypes.addressof(params))
+        call.driver.launch(function, grid, code.threads, code.shared, ctypes.addressof(params))
 
 
 def _product(step: Step, call: _Call, memory: Mapping[str, int]) -> None:

@@ -20,6 +20,7 @@ from weft.devices.gpu.nvrtc import image_for, nvrtc_version
 __all__ = ["CupyDriver"]
 
 _MEMORY = 2                             # cudaErrorMemoryAllocation
+_SHARED = 48 << 10                     # bytes of shared memory that a block may have unasked
 _OLD = 35                               # cudaErrorInsufficientDriver
 _ABSENT = (34, 100)                     # a stub of the driver's library; no device
 
@@ -141,10 +142,14 @@ class CupyDriver:
             module.load(image)
         return module
 
-    def function(self, module: Any, name: str) -> int:
-        """A kernel of loaded code."""
+    def function(self, module: Any, name: str, shared: int = 0) -> int:
+        """A kernel of loaded code, launched with so many bytes of dynamic shared memory."""
         with _translated():
-            return int(module.get_function(name).ptr)
+            found = int(module.get_function(name).ptr)
+            if shared > _SHARED:
+                api.funcSetAttribute(found, api.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                     shared)
+            return found
 
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
         """Run a kernel on the current stream."""

@@ -101,8 +101,8 @@ class Driver(Protocol):
     def load(self, image: bytes) -> Any:
         """Machine code, loaded on the current device for as long as the result lives."""
 
-    def function(self, module: Any, name: str) -> int:
-        """A kernel of loaded code."""
+    def function(self, module: Any, name: str, shared: int = 0) -> int:
+        """A kernel of loaded code, launched with so many bytes of dynamic shared memory."""
 
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
         """Run a kernel; `params` is the address of an array of its arguments' addresses."""

@@ -36,7 +36,7 @@ class KernelCode:
     many of each a block takes, but at most `most`, if that is not 0. The last argument of a kernel
     with `checks` is the number of the first of these in the status. One that `marks` is launched
     twice, as `name`_mark and then as `name`, both with memory of so many bytes, zeros at first, as
-    their last argument.
+    their last argument. Blocks have `shared` bytes of dynamic shared memory (`w_memory`).
     """
 
     name: str
@@ -47,6 +47,7 @@ class KernelCode:
     checks: tuple[Check, ...] = ()
     plan: str = ""
     marks: Dim = 0
+    shared: int = 0
 
 
 def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset()
@@ -74,9 +75,9 @@ def _all_held(kernel: Kernel, plan: Schedule) -> bool:
                for stage, held in zip(kernel.stages, plan.held))
 
 
-def signature(kernel: Kernel, name: str, threads: int, checks: bool = False, marks: bool = False
-              ) -> str:
-    """The head of a kernel's function."""
+def signature(kernel: Kernel, name: str, threads: int, checks: bool = False, marks: bool = False,
+              blocks: int = 0) -> str:
+    """The head of a kernel's function, of which so many `blocks` are to fit a multiprocessor."""
     updated = {kernel.updates} if kernel.updates else set()
     args = []
     for n, t in kernel.buffers:
@@ -88,7 +89,8 @@ def signature(kernel: Kernel, name: str, threads: int, checks: bool = False, mar
         args += ["i64* status", "i64 first_check"]
     if marks:
         args.append("u32* marks")
-    return f'extern "C" __global__ void __launch_bounds__({threads}) {name}({", ".join(args)})'
+    bounds = f"{threads}, {blocks}" if blocks else f"{threads}"
+    return f'extern "C" __global__ void __launch_bounds__({bounds}) {name}({", ".join(args)})'
 
 
 class Loops:

@@ -5,6 +5,12 @@ from __future__ import annotations
 __all__ = ["TEAM_HELPERS"]
 
 TEAM_HELPERS = {
+    "w_memory": """\
+#ifndef w_memory
+// so many f32 of dynamic shared memory, which a launch asks for
+#define w_memory(name, count) extern __shared__ __align__(16) f32 name[]
+#endif
+""",
     "w_total": """\
 // a long sum: runs of 16 added plainly, and the runs with compensation (Knuth's two-sum)
 template<class F> struct w_total {

@@ -192,7 +192,7 @@ class EmulatedDriver:
         self._libraries.append(library)
         return library
 
-    def function(self, module: Any, name: str) -> int:
+    def function(self, module: Any, name: str, shared: int = 0) -> int:
         function = module[f"launch_{name}"]
         address = ctypes.cast(function, ctypes.c_void_p).value
         assert address is not None
@@ -295,7 +295,7 @@ def _launchers(source: str) -> str:
     parts = re.split(r'(?=^extern "C" __global__)', source, flags=re.M)[1:]
     out = []
     for part in parts:
-        found = re.match(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(', part)
+        found = re.match(r'extern "C" __global__ void (?:__launch_bounds__\([\d, ]+\) )?(\w+)\(', part)
         assert found
         meet = "true" if re.search(r"w_join|__sync|__shfl", part) else "false"
         call = f"emulated_launch<{meet}>({found[1]}, grid, block, params)"

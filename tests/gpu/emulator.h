@@ -12,9 +12,10 @@
 
 #define __global__
 #define __device__
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static       // the threads of a block share what no other block uses meanwhile
+#define w_memory(name, count) static float name[count] __attribute__((aligned(16)))
 
 struct EmulatedIndex { unsigned x, y, z; };
 static EmulatedIndex threadIdx, blockIdx, blockDim, gridDim;
