@@ -295,7 +295,8 @@ def _launchers(source: str) -> str:
     parts = re.split(r'(?=^extern "C" __global__)', source, flags=re.M)[1:]
     out = []
     for part in parts:
-        found = re.match(r"extern .C. __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", part)
+        head = r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\('
+        found = re.match(head, part)
         assert found
         meet = "true" if re.search(r"w_join|__sync|__shfl", part) else "false"
         call = f"emulated_launch<{meet}>({found[1]}, grid, block, params)"
