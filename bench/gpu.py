@@ -9,6 +9,7 @@ finished import to the first result: tracing, compiling, running.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import statistics
@@ -54,12 +55,12 @@ def main(only: str | None = None, rounds: int = 5, place: str = "gpu", shrink: i
         "versions": {name: p.versions() for name, p in peers.items()}, "rows": {}}
     for text in (data["device"], *(f"{n}: {w}" for n, w in left_out.items())):
         print(text)
-    for name, start in _rows(only, shrink):
-        row = _measure(name, start, peers, rounds)
-        case = next((c for c in CASES if c.name == name), None)
+    for run in _rows(only, shrink):
+        row = _measure(run, peers, rounds)
+        case = next((c for c in CASES if c.name == run.name), None)
         row["share"] = _share(case, row, limits)
-        data["rows"][name] = row
-        print(_line(name, row), flush=True)
+        data["rows"][run.name] = row
+        print(_line(run.name, row), flush=True)
     if place == "gpu":
         FOLDER.mkdir(exist_ok=True)
         device = "-".join(str(data["device"]).lower().split(",")[0].split())
@@ -68,63 +69,75 @@ def main(only: str | None = None, rounds: int = 5, place: str = "gpu", shrink: i
         print(f"written: bench/results/{path.name}")
 
 
-Start = Callable[[GpuPeer], tuple[Callable[..., Any], list[Any], "list[np.ndarray] | None", float]]
+class Row:
+    """What one row runs: inputs and the right answers are made once, before any clock starts."""
+
+    def __init__(self, name: str, inputs: Callable[[], list[np.ndarray]],
+                 want: Callable[..., Any] | None, rtol: float,
+                 make: Callable[[GpuPeer, list[np.ndarray]], Callable[..., Any]],
+                 parameters: int = 0) -> None:
+        self.name, self.rtol, self._make, self._parameters = name, rtol, make, parameters
+        self._inputs, self._want = inputs, want
+        self.want: list[np.ndarray] | None = None
+
+    def prepare(self) -> None:
+        """Make the inputs and the answers."""
+        self.inputs = self._inputs()
+        if self._want is not None:
+            with np.errstate(all="ignore"):
+                self.want = [np.asarray(self._want(*self.inputs))]
+
+    def arguments(self, peer: GpuPeer) -> list[Any]:
+        """What the function is called with, on the device."""
+        return peer.put(self.inputs[self._parameters:])
+
+    def make(self, peer: GpuPeer) -> Callable[..., Any]:
+        """A library's function, which may be compiled when it is first called."""
+        return self._make(peer, self.inputs)
 
 
-def _rows(only: str | None, shrink: int) -> list[tuple[str, Start]]:
-    """The rows, each with what makes its call, its arguments and the right answers."""
-    rows: list[tuple[str, Start]] = []
-    for case in CASES:
-        rows.append((case.name, _case(case, shrink)))
-    for w in workloads.BY_NAME.values():
-        if w.kernel in TRAINING:
-            rows.append((w.name, _training(w)))
-    wanted = set(workloads.select([n for n, _ in rows], only))
-    return [r for r in rows if r[0] in wanted]
+def _rows(only: str | None, shrink: int) -> list[Row]:
+    """The rows that were asked for."""
+    rows = [_case(case, shrink) for case in CASES]
+    rows += [_training(w) for w in workloads.BY_NAME.values() if w.kernel in TRAINING]
+    wanted = set(workloads.select([r.name for r in rows], only))
+    return [r for r in rows if r.name in wanted]
 
 
-def _case(case: Case, shrink: int) -> Start:
-    inputs: list[np.ndarray] = []
-    want: list[np.ndarray] | None = None
-
-    def start(peer: GpuPeer) -> tuple[Any, list[Any], list[np.ndarray] | None, float]:
-        nonlocal want
-        if not inputs:
-            inputs.extend(case.inputs(shrink))
-            if not case.gradient:
-                with np.errstate(all="ignore"):
-                    want = [np.asarray(case.function(np, *inputs))]
-        return peer.make(case), peer.put(inputs), want, case.rtol
-    return start
+def _case(case: Case, shrink: int) -> Row:
+    want = None if case.gradient else functools.partial(case.function, np)
+    return Row(case.name, lambda: case.inputs(shrink), want, case.rtol,
+               lambda peer, _: peer.make(case))
 
 
-def _training(workload: workloads.Workload) -> Start:
-    def start(peer: GpuPeer) -> tuple[Any, list[Any], list[np.ndarray] | None, float]:
-        inputs = workload.make_inputs()
+def _training(workload: workloads.Workload) -> Row:
+    def make(peer: GpuPeer, inputs: list[np.ndarray]) -> Callable[..., Any]:
         step = peer.train(workload, inputs)
         if step is None:
             raise NotImplementedError("no training")
-        return step, peer.put(inputs[len(workload.parameters):]), None, 0.0
-    return start
+        return step
+    return Row(workload.name, workload.make_inputs, None, 0.0, make, len(workload.parameters))
 
 
 # ---- measuring
 
-def _measure(name: str, start: Start, peers: dict[str, GpuPeer], rounds: int) -> dict[str, Any]:
+def _measure(run: Row, peers: dict[str, GpuPeer], rounds: int) -> dict[str, Any]:
     calls: dict[str, tuple[GpuPeer, Callable[..., Any], list[Any]]] = {}
     row: dict[str, Any] = {"seconds": {}, "first": {}, "left_out": {}}
     found: dict[str, list[np.ndarray]] = {}
+    run.prepare()
     for label, peer in peers.items():
         try:
+            args = run.arguments(peer)
             begun = time.perf_counter()
-            call, args, want, rtol = start(peer)
+            call = run.make(peer)
             result = call(*args)
             peer.wait(result)
             row["first"][label] = time.perf_counter() - begun
-            if rtol:
+            if run.rtol:
                 parts = result if isinstance(result, (tuple, list)) else [result]
                 found[label] = [peer.get(x) for x in parts]
-                _check(found[label], want or next(iter(found.values())), rtol)
+                _check(found[label], run.want or next(iter(found.values())), run.rtol)
             calls[label] = peer, call, args
         except Exception as error:      # of any library: the others are measured all the same
             row["left_out"][label] = describe(error)

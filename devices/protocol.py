@@ -218,9 +218,10 @@ class Device(Protocol):
         return {}
 
     def ulps(self) -> Mapping[str, int]:
-        """Ops whose results may be off by more than is usual, with the units in the last place that
-        they may be: what the hardware's documentation says of its functions. Of factorizations and
-        running ops, they are units of the greatest element."""
+        """Ops (or ``"op/dtype"``) whose results may be off by more than is usual, with the units in
+        the last place that they may be: what the hardware's documentation says of its functions. Of
+        factorizations and running ops, they are units of the greatest element; where vectors of
+        these are determined up to a phase, any will do."""
         return {}
 
     def lower(self, graph: Graph, target: Target, donated: Sequence[int] = ()) -> Lowered:

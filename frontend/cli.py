@@ -88,6 +88,8 @@ def _add_conformance(commands: argparse._SubParsersAction[argparse.ArgumentParse
                       metavar="DTYPE", help="only this element type, such as f32; may be repeated")
     held.add_argument("--group", action="append", default=[], help="only these checks: "
                       "contract, ops, jvp, vjp, batch, control, sizes, errors, random or calls")
+    held.add_argument("-j", "--jobs", type=int, default=1, metavar="N",
+                      help="processes that share the checks of ops (default: %(default)s)")
     held.add_argument("-v", "--verbose", action="store_true",
                       help="list what became of each op in each element type")
 

@@ -7,7 +7,9 @@ which have to be the same everywhere, and calls of compiled functions.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import weft.frontend.random.counts as counts
 import weft.frontend.random.gammas as gammas
 from weft.compiler.ops import get_op
 from weft.devices.conformance import GROUPS, Job, Outcome, Subject, conformance, report
+from weft.devices.conformance.checks import ALL
 from weft.devices.conformance.compare import assert_scaled
 from weft.devices.conformance.jobs import excuse, failure
 from weft.devices.host_memory import HostMemory
@@ -175,9 +178,26 @@ def check_device_conformance(device: str, groups: Sequence[str] = (), ops: Seque
     return outcomes
 
 
+def _in_processes(device: str, groups: Sequence[str], ops: Sequence[str], dtypes: Sequence[str],
+                  jobs: int) -> list[Outcome]:
+    """The same, by so many processes, each with some of the ops; the last part is the rest."""
+    chosen = groups or list(ALL_GROUPS)
+    by_op = [g for g in chosen if g in ("ops", "jvp", "vjp", "batch")]
+    rest = [g for g in chosen if g not in by_op]
+    names = list(ops or [op.name for op in ALL]) if by_op else []
+    parts = [(device, by_op, names[i::jobs], dtypes) for i in range(min(jobs, len(names)))]
+    if rest and not ops:
+        parts.append((device, rest, [], dtypes))
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        found = pool.map(check_device_conformance, *zip(*parts))
+        return [outcome for part in found for outcome in part]
+
+
 def command(options: argparse.Namespace) -> int:
     """The command of that name; 1 where a check failed."""
-    outcomes = check_device_conformance(options.device, options.group, options.op, options.dtype)
+    chosen = options.device, options.group, options.op, options.dtype
+    outcomes = _in_processes(*chosen, options.jobs) if options.jobs > 1 else \
+        check_device_conformance(*chosen)
     device = Subject.of(options.device).device
     about = device.describe()
     print(report(f"{device_id(device)}{f' ({about})' if about else ''}", outcomes, options.verbose))

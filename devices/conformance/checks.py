@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,13 @@ from weft.compiler.ops import OPS, Op
 from weft.compiler.text import parse
 from weft.compiler.transforms import batch, jvp, vjp
 from weft.devices.capabilities import lacking
-from weft.devices.conformance.compare import assert_close, assert_scaled, expected, flushed
+from weft.devices.conformance.compare import (
+    aligned,
+    assert_close,
+    assert_scaled,
+    expected,
+    flushed,
+)
 from weft.devices.conformance.contract import contract
 from weft.devices.conformance.control import (
     GATHER,
@@ -44,10 +51,11 @@ _NARROW = {"f64": "f32", "c128": "c64"}
 _RULES_RTOL = {"f64": 1e-10, "c128": 1e-10, "f32": 2e-3, "c64": 2e-3}
 
 
-def op_jobs(op: Op, ulp: int | None = None, subnormals: bool = True) -> Iterator[Job]:
+def op_jobs(op: Op, ulps: Mapping[str, int] = MappingProxyType({}), subnormals: bool = True
+            ) -> Iterator[Job]:
     """The op in every element type, on special values and samples, against its meaning.
 
-    `ulp` is what a device allows itself; without `subnormals`, these count as zeros.
+    `ulps` is what a device allows itself; without `subnormals`, these count as zeros.
     """
     for label, (operands, attrs) in cases(op):
         if not subnormals:
@@ -59,7 +67,9 @@ def op_jobs(op: Op, ulp: int | None = None, subnormals: bool = True) -> Iterator
         graph = b.graph(results_of(b, node))
         first = types[0] if types else graph.results[0].tensor
         arrays = [np.asarray(a) for a in operands]
-        yield Job("ops", f"{op.name} {label}", first.dtype.name, graph, arrays,
+        dtype = first.dtype.name
+        ulp = ulps.get(f"{op.name}/{dtype}", ulps.get(op.name))
+        yield Job("ops", f"{op.name} {label}", dtype, graph, arrays,
                   _near(op, label, operands, attrs, ulp, subnormals))
 
 
@@ -69,6 +79,8 @@ def _near(op: Op, label: str, operands: tuple[Array, ...], attrs: dict[str, Any]
         want = expected(op, operands, attrs)
         due = want if isinstance(want, tuple) else (want,)
         assert len(results) == len(due), f"{len(results)} results, expected {len(due)}"
+        if ulp is not None:
+            results = aligned(op, results, due)
         for got, w in zip(results, due):
             if not subnormals:
                 got, w = flushed(got), flushed(np.asarray(w))
@@ -248,7 +260,7 @@ def conformance(subject: Subject, groups: Iterable[str] = tuple(GROUPS), ops: Se
             continue
         if "ops" in chosen:
             yield from run_jobs(subject, picked(op_jobs(
-                op, ulps.get(op.name), subject.device.subnormals)))
+                op, ulps, subject.device.subnormals)))
         if chosen & {"jvp", "vjp", "batch"}:
             yield from run_jobs(subject, picked(rule_jobs(op, subject.device.dtypes())))
     if ops:

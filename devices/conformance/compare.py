@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -10,7 +11,7 @@ import numpy as np
 from weft.compiler.ops import Op
 from weft.devices.reference import concrete
 
-__all__ = ["assert_close", "assert_scaled", "expected", "flushed"]
+__all__ = ["aligned", "assert_close", "assert_scaled", "expected", "flushed"]
 
 Array = np.ndarray[Any, Any]
 
@@ -84,6 +85,49 @@ def assert_close(op: Op, what: str, got: Array, want: Array,
         if op.name == "abs" and operands[0].dtype.kind == "c":
             exact = False       # a hypot
         _ulp_close(what, got, want, max(ulp or 0, 0 if exact else _ULP))
+
+
+def aligned(op: Op, results: Sequence[Array], due: Sequence[Array]) -> list[Array]:
+    """The results, with vectors that are determined up to a factor of magnitude 1 in the phases of
+    those that are due: a device whose routines are others than NumPy's may choose others.
+
+    Eigenvectors have such a factor each; so has each pair of singular vectors. Of the vectors that
+    ``full_matrices`` adds only the space is determined: those that are due, projected into it.
+
+    >>> w, v = np.array([1.0, 3.0]), np.array([[0.6, 0.8], [-0.8, 0.6]])
+    >>> aligned(OPS["eigh"], [w, v * [-1, 1]], [w, v])[1].tolist()
+    [[0.6, 0.8], [-0.8, 0.6]]
+    """
+    out = list(results)
+    same = [g.shape for g in results] == [d.shape for d in due]
+    if op.name == "eigh" and len(due) == 2 and same:
+        out[1] = results[1] * _phases(results[1], due[1])
+    elif op.name == "svd" and len(due) == 3 and same:
+        few = due[1].shape[-1]
+        by = _phases(results[0][..., :few], due[0][..., :few])
+        left = results[0][..., :few] * by
+        right = results[2][..., :few, :] * np.conj(np.swapaxes(by, -1, -2))
+        rest = _projected(results[0][..., few:], due[0][..., few:])
+        below = _projected(_adjoint(results[2][..., few:, :]), _adjoint(due[2][..., few:, :]))
+        out[0] = np.concatenate([left, rest], axis=-1)
+        out[2] = np.concatenate([right, _adjoint(below)], axis=-2)
+    return out
+
+
+def _phases(got: Array, due: Array) -> Array:
+    """For each column, the factor of magnitude 1 that turns it into the one that is due."""
+    inner = np.sum(np.conj(got) * due, axis=-2, keepdims=True)
+    size = np.abs(inner)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(size > 0, inner / size, 1).astype(got.dtype)
+
+
+def _projected(got: Array, due: Array) -> Array:
+    return np.asarray(got @ (_adjoint(got) @ due))
+
+
+def _adjoint(x: Array) -> Array:
+    return np.conj(np.swapaxes(x, -1, -2))
 
 
 def flushed(x: Array) -> Array:

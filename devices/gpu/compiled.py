@@ -23,7 +23,7 @@ from weft.devices.gpu.driver import Driver
 from weft.devices.gpu.emit import has_code
 from weft.devices.gpu.library import LibraryCall, run_library
 from weft.devices.gpu.loops import KernelCode
-from weft.devices.gpu.pending import PENDING, guarded
+from weft.devices.gpu.pending import PENDING, Status, guarded
 from weft.devices.gpu.replay import Replay, replayable
 from weft.devices.protocol import Cache
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GpuCompiled"]
 
-STATUS_BYTES = 24       # which check failed, the value that it saw, and whether a loop goes on
 ALIGNMENT = 16          # of arrays whose elements vectors are read from
+KEPT_STATUSES = 64      # of one program, for as many different sizes
 
 
 class GpuCompiled:
@@ -51,6 +51,8 @@ class GpuCompiled:
                 code.name: _functions(self.driver, module, code)
                 for module, part in zip(self._modules, lowered.unit.parts) for code in part}
             self.checks: list[Check] = []
+            self._statuses: dict[tuple[int, ...], Status] = {}
+            self._waits = _may_wait(self.program)
             self.replay = Replay() if replayable(self.program) else None
             self._plan = _Planner(self, lowered).plan(self.program, frozenset())
 
@@ -61,12 +63,30 @@ class GpuCompiled:
         """
         driver = self.driver
         with driver.use(self.ordinal), guarded(driver, self.ordinal):
-            PENDING.poll(driver, self.ordinal)
+            PENDING.poll(self.ordinal)
             call = _Call(driver, self.ordinal, bind_sizes(self.program, arrays))
+            call.status = self._status_for(call.sizes)
             results = _run_outermost(self, call, [call.aligned(a) for a in arrays], arrays)
             if self.checks:
-                PENDING.add(driver, self.ordinal, call.status_array, self.checks, call.sizes)
+                assert call.status is not None
+                PENDING.add(self.ordinal, call.status)
         return results
+
+    def _status_for(self, sizes: Mapping[str, int]) -> Status | None:
+        """Where checks that fail are written: the same for all calls of these sizes, so that graphs
+        can be replayed. A loop's condition needs one for each call."""
+        if self._waits:
+            return Status(self.driver, self.checks, sizes)
+        if not self.checks:
+            return None
+        key = tuple(sizes.values())
+        found = self._statuses.get(key)
+        if found is None:
+            found = Status(self.driver, self.checks, sizes)
+            while len(self._statuses) >= KEPT_STATUSES:
+                self._statuses.pop(next(iter(self._statuses)), None)
+            self._statuses[key] = found
+        return found
 
     def entry(self, spec: Any, /, cache: Cache | None = None) -> None:
         """There is no native entry."""
@@ -146,32 +166,13 @@ class _Call:
         self.ordinal = ordinal
         self.sizes = sizes
         self.owned: list[Any] = []
-        self.status = 0
-        self.status_array: Any = None
-        self.checks: Sequence[Check] = ()
+        self.status: Status | None = None
 
     def bytes(self, count: int) -> int:
         """New memory of so many bytes, which lives as long as the call."""
         array = self.driver.empty((max(count, 1),), np.dtype(np.uint8))
         self.owned.append(array)
         return self.driver.pointer(array)
-
-    def begin_status(self) -> None:
-        """A status in which no check has failed."""
-        self.status_array = self.driver.empty((STATUS_BYTES // 8,), np.dtype(np.int64))
-        self.status = self.driver.pointer(self.status_array)
-        self.driver.zero(self.status, STATUS_BYTES)
-
-    def goes_on(self) -> bool:
-        """Whether a loop's condition, which was written behind the status, holds; waits for it.
-
-        Raises what has gone wrong by now: a loop need not end otherwise.
-        """
-        number, value, flag = np.frombuffer(self.driver.read(self.status, STATUS_BYTES), np.int64)
-        if number:
-            check = self.checks[int(number) - 1]
-            raise check.error(int(value), evaluate_dim(check.size, self.sizes))
-        return bool(flag & 0xFF)
 
     def aligned(self, array: Any) -> int:
         """Where an argument begins; one that is not aligned is copied."""
@@ -194,21 +195,22 @@ class _Call:
 def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arrays: Sequence[Any]
                    ) -> list[Any]:
     program, driver = compiled.program, call.driver
-    if compiled.checks or _may_wait(program):
-        call.begin_status()
-        call.checks = compiled.checks
     made = {b.name: driver.empty(call.shape(b.type), b.type.dtype.numpy)
             for b in program.buffers if b.kind == "result"}
     given = {b.name: b.index for b in program.buffers if b.kind == "param"}
     arena = call.bytes(call.dim(program.arena)) if program.arena != 0 else 0
     into = {name: driver.pointer(a) for name, a in made.items()}
+
     def work() -> None:
         _run(compiled._plan, call, pointers, into, arena)
+        if compiled.checks and call.status is not None:
+            call.status.tell()
+            call.owned.append(call.status)          # a graph writes there as long as it lives
 
     if compiled.replay is None:
         work()
     else:
-        key = (*pointers, *into.values(), arena, call.status, *call.sizes.values())
+        key = (*pointers, *into.values(), arena, *call.sizes.values())
         compiled.replay.run(driver, key, work, call.owned)
     for name, i in given.items():
         if name in program.results and pointers[i] != driver.pointer(arrays[i]):
@@ -252,7 +254,8 @@ def _launch(step: _Launch, call: _Call, memory: Mapping[str, int]) -> None:
     grid = min(grid, code.most) if code.most else grid
     values = [memory[b] for b in step.buffers] + [call.sizes[s] for s in step.symbols]
     if code.checks:
-        values += [call.status, step.first_check]
+        assert call.status is not None
+        values += [call.status.pointer, step.first_check]
     if code.marks != 0:
         nbytes = call.dim(code.marks)
         values.append(call.bytes(nbytes))
@@ -324,16 +327,16 @@ def _loop(step: Step, plans: tuple[_Plan, ...], call: _Call, memory: Mapping[str
     spare = [p if i in k.in_place else scratch + call.dim(k.spares[i]) if i in k.spares
              else call.bytes(size) for i, (p, size) in enumerate(zip(state, sizes))]
     rows = [call.dim(t.nbytes) for t in _row_types(k, n)]
-    flag = call.status + STATUS_BYTES - 8
     turns = iter(lambda: None, 0) if k.cond is not None else iter(_turns(k, call))
     body = plans[-1]
     for i in turns:
         at = [x if i is None else x + i * row for x, row in zip(moving, rows)]
         arguments = [*before, *state, *at]
         if k.cond is not None:
-            cond = plans[0]
-            _run(cond, call, arguments, {cond.program.results[0]: flag}, scratch)
-            if not call.goes_on():
+            cond, status = plans[0], call.status
+            assert status is not None
+            _run(cond, call, arguments, {cond.program.results[0]: status.flag}, scratch)
+            if not status.goes_on():
                 break
         outs = [y + (i or 0) * row for y, row in zip(ys, rows[len(moving):])]
         _run(body, call, arguments, dict(zip(body.program.results, [*spare, *outs])), scratch)

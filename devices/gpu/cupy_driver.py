@@ -105,7 +105,7 @@ class CupyDriver:
             return found
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        """Copy memory of the device, on the current stream."""
+        """Copy memory, on the current stream."""
         with _translated():
             runtime.memcpyAsync(target, source, nbytes, runtime.memcpyDefault,
                                 cupy.cuda.get_current_stream().ptr)
@@ -114,6 +114,11 @@ class CupyDriver:
         """Fill memory with zeros, on the current stream."""
         with _translated():
             runtime.memsetAsync(target, 0, nbytes, cupy.cuda.get_current_stream().ptr)
+
+    def pinned(self, words: int) -> HostArray:
+        """From CuPy's pool of page-locked memory."""
+        with _translated():
+            return np.frombuffer(cupy.cuda.alloc_pinned_memory(8 * words), np.int64, words)
 
     def read(self, pointer: int, nbytes: int) -> bytes:
         """The contents of memory, behind what is in the current stream."""
@@ -207,11 +212,6 @@ class CupyDriver:
         with _translated():
             event.record()
         return event
-
-    def is_done(self, mark: Any) -> bool:
-        """Whether the event has come."""
-        with _translated():
-            return bool(mark.done)
 
     def finish(self, mark: Any) -> None:
         """Wait for the event."""

@@ -82,10 +82,13 @@ class Driver(Protocol):
         """A copy of a device's array on the host; waits for it."""
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        """Copy memory of the device."""
+        """Copy memory of the device, or from there to `pinned` memory."""
 
     def zero(self, target: int, nbytes: int) -> None:
         """Fill memory with zeros."""
+
+    def pinned(self, words: int) -> HostArray:
+        """64-bit words of the host's, to which the device copies while the host goes on."""
 
     def read(self, pointer: int, nbytes: int) -> bytes:
         """The contents of memory; waits for the stream."""
@@ -133,9 +136,6 @@ class Driver(Protocol):
 
     def record(self) -> Any:
         """A mark behind what is in the stream by now."""
-
-    def is_done(self, mark: Any) -> bool:
-        """Whether all before a mark is done."""
 
     def finish(self, mark: Any) -> None:
         """Wait for all that is before a mark."""

@@ -45,6 +45,8 @@ _IN_DOUBLE = frozenset({"cholesky", "solve", "det", "slogdet", "qr", "svd", "eig
 
 def run_library(call: LibraryCall) -> None:
     """Fill the outputs. Raises `LinAlgError` where an op finds that it cannot do its work."""
+    if all(0 in out.shape for out in call.outputs):     # CuPy divides by the size of some
+        return
     own = LIBRARY.get(call.step.op)
     if own is not None:
         own(call)

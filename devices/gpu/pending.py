@@ -1,74 +1,121 @@
 """What went wrong on a device: checks that failed there, and the driver's own errors.
 
-A program that checks indices writes what failed into a status, which lies on the device. `run` does
-not wait for it. It is looked at when the host waits anyway (`Memory.wait`, `Memory.get`), and at
-the next call of any program on that device, if it is done by then; the error is raised there, with
-the line that it came from.
+A program that checks indices has a status, two words on the device, into which the first check that
+fails is written. Each call ends with a copy of them to the host, which nobody waits for: `poll`
+looks at the host's words, and costs next to nothing. The error is raised at the next call of any
+program on that device, if it is known by then, or where the host waits anyway (`Memory.wait`,
+`Memory.get`), with the line that it came from. Of failures that were not seen yet, a program keeps
+the first.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from weft.compiler.kernel.ir import Check
-from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import evaluate_dim
 from weft.devices.gpu.driver import Driver, DriverError
 from weft.devices.protocol import DeviceError, DeviceLostError, out_of_memory
 
-__all__ = ["PENDING", "Pending", "device_error", "guarded"]
+__all__ = ["PENDING", "Pending", "Status", "device_error", "guarded"]
+
+WORDS = 3           # which check failed, on what value, and whether a loop goes on
+_TOLD = 16          # bytes of them that the host is told of
 
 
-@dataclass(frozen=True)
-class _Status:
-    mark: Any                   # behind the program, in its stream
-    array: Any                  # on the device
-    checks: Sequence[Check]
-    sizes: Mapping[str, int]
+class Status:
+    """What a program writes when a check fails: `pointer` is its address on the device."""
+
+    def __init__(self, driver: Driver, checks: Sequence[Check], sizes: Mapping[str, int]) -> None:
+        self._driver = driver
+        self._checks = checks
+        self._sizes = sizes
+        self._there = driver.empty((WORDS,), np.dtype(np.int64))
+        self._here = driver.pinned(WORDS)
+        self.pointer = driver.pointer(self._there)
+        self.clear()
+
+    @property
+    def flag(self) -> int:
+        """The address of the last word."""
+        return self.pointer + 8 * (WORDS - 1)
+
+    def clear(self) -> None:
+        """Nothing has failed yet."""
+        self._driver.zero(self.pointer, 8 * WORDS)
+        self._here[:] = 0
+
+    def tell(self) -> None:
+        """Let the host know, once what is in the stream by now is done."""
+        self._driver.copy(self._here.ctypes.data, self.pointer, _TOLD)
+
+    def raise_failure(self) -> None:
+        """Raise what the host knows of; nothing has failed after that."""
+        number, value = int(self._here[0]), int(self._here[1])
+        if number:
+            self._driver.finish(self._driver.record())      # those in the stream would tell again
+            self.clear()
+            raise self._error(number, value)
+
+    def goes_on(self) -> bool:
+        """Whether a loop's condition, which is the last word, holds; waits for it.
+
+        Raises what has gone wrong by now: a loop need not end otherwise.
+        """
+        read = self._driver.read(self.pointer, 8 * WORDS)
+        number, value, flag = (int(x) for x in np.frombuffer(read, np.int64))
+        if number:
+            raise self._error(number, value)
+        return bool(flag & 0xFF)
+
+    def _error(self, number: int, value: int) -> Exception:
+        check = self._checks[number - 1]
+        return check.error(value, evaluate_dim(check.size, self._sizes))
 
 
 class Pending:
-    """The statuses that were not looked at yet, by device."""
+    """The statuses of programs that were called since the host last waited, by device."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, deque[_Status]] = {}
+        self._waiting: dict[int, dict[int, Status]] = {}
         self._lock = threading.Lock()
 
-    def add(self, driver: Driver, ordinal: int, status: Any, checks: Sequence[Check],
-            sizes: Mapping[str, int]) -> None:
-        """A program that was launched."""
-        with self._lock:
-            self._waiting.setdefault(ordinal, deque()).append(
-                _Status(driver.record(), status, checks, sizes))
+    def add(self, ordinal: int, status: Status) -> None:
+        """A program was launched, and what it tells of its status."""
+        waiting = self._waiting.get(ordinal)
+        if waiting is None or id(status) not in waiting:
+            with self._lock:
+                self._waiting.setdefault(ordinal, {})[id(status)] = status
 
-    def poll(self, driver: Driver, ordinal: int) -> None:
+    def poll(self, ordinal: int) -> None:
         """Raise what is known by now to have failed; waits for nothing."""
-        if self._waiting.get(ordinal):
-            self._look(driver, ordinal, wait=False)
+        waiting = self._waiting.get(ordinal)
+        if waiting:
+            self._look(waiting, forget=False)
 
     def wait(self, driver: Driver, ordinal: int) -> None:
-        """Wait for all programs that check something, and raise what failed first."""
-        if self._waiting.get(ordinal):
-            self._look(driver, ordinal, wait=True)
+        """Wait for what is in the stream, and raise what failed first."""
+        waiting = self._waiting.get(ordinal)
+        if waiting:
+            driver.finish(driver.record())
+            self._look(waiting, forget=True)
 
-    def _look(self, driver: Driver, ordinal: int, wait: bool) -> None:
-        while True:
-            with self._lock:
-                queue = self._waiting[ordinal]
-                if not queue or not (wait or driver.is_done(queue[0].mark)):
-                    return
-                status = queue.popleft()
-            driver.finish(status.mark)
-            number, value = (int(x) for x in np.asarray(driver.get(status.array))[:2])
-            if number:
-                check = status.checks[number - 1]
-                raise check.error(value, evaluate_dim(check.size, status.sizes))
+    def _look(self, waiting: dict[int, Status], forget: bool) -> None:
+        with self._lock:
+            found = list(waiting.items())
+            if forget:
+                waiting.clear()
+        for i, (_, status) in enumerate(found):
+            try:
+                status.raise_failure()
+            except Exception:
+                with self._lock:            # the others are looked at later
+                    waiting.update(found[i + 1:])
+                raise
 
 
 PENDING = Pending()

@@ -69,7 +69,9 @@ class EmulatedDriver:
         self.held = 0
         self.ordinal = 0
         self.lost = False
-        self.eager = True           # whether work is done as soon as it is launched
+        self._pinned: list[np.ndarray] = []
+        self._late: list[Callable[[], Any]] = []
+        self.eager = True
         self.user_captures = False
         self.recorded: list[Callable[[], Any]] | None = None
         self.captured = self.replayed = 0
@@ -100,6 +102,22 @@ class EmulatedDriver:
         before, self.ordinal = self.ordinal, ordinal
         yield
         self.ordinal = before
+
+    @property
+    def eager(self) -> bool:
+        """Whether the host is told at once of what happens on the device, or when it waits."""
+        return self._eager
+
+    @eager.setter
+    def eager(self, eager: bool) -> None:
+        self._eager = eager
+        if eager:
+            self._tell()
+
+    def _tell(self) -> None:
+        late, self._late = self._late, []
+        for work in late:
+            work()
 
     # ---- arrays
 
@@ -151,7 +169,12 @@ class EmulatedDriver:
         return np.array(array.values if isinstance(array, EmulatedArray) else array)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        self._do(lambda: ctypes.memmove(target, source, nbytes))
+        def work() -> None:
+            if self.eager or all(p.ctypes.data != target for p in self._pinned):
+                ctypes.memmove(target, source, nbytes)
+            else:
+                self._late.append(lambda: ctypes.memmove(target, source, nbytes))
+        self._do(work)
 
     def zero(self, target: int, nbytes: int) -> None:
         self._do(lambda: ctypes.memset(target, 0, nbytes))
@@ -162,6 +185,10 @@ class EmulatedDriver:
             work()
         else:
             self.recorded.append(work)
+
+    def pinned(self, words: int) -> np.ndarray:
+        self._pinned.append(np.zeros(words, np.int64))
+        return self._pinned[-1]
 
     def read(self, pointer: int, nbytes: int) -> bytes:
         self.reads += 1
@@ -267,11 +294,9 @@ class EmulatedDriver:
     def record(self) -> Any:
         return None
 
-    def is_done(self, mark: Any) -> bool:
-        return self.eager
-
     def finish(self, mark: Any) -> None:
         self._alive()
+        self._tell()
 
     def _alive(self) -> None:
         if self.lost:

@@ -106,6 +106,24 @@ def test_checks_are_made_in_graphs(driver: EmulatedDriver) -> None:
     assert driver.replayed
 
 
+def test_a_host_that_runs_ahead_replays(driver: EmulatedDriver) -> None:
+    """Statuses that were not looked at yet are no reason for other memory."""
+    driver.eager = False
+    f = weft.jit(lambda x, i: np.sum(x[i] * 2) + x, device="gpu")
+    memory = get_device("gpu").memory
+    x, i = memory.put(np.arange(5.0)), memory.put(np.array([1, 2]))
+    for _ in range(12):
+        out = f(x, i)
+        del out
+    assert (driver.captured, driver.replayed) == (1, 11)
+    i.values[1] = 9
+    out = f(x, i)
+    with pytest.raises(IndexError, match="index 9 is out of bounds"):
+        weft.block_until_ready(out)
+    i.values[1] = 2
+    assert memory.get(f(x, i))[0] == 6.0
+
+
 def test_what_is_not_recorded(driver: EmulatedDriver) -> None:
     """Work that the host decides on, single kernels, a stream that the user captures."""
     def newton(x):

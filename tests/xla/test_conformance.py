@@ -29,8 +29,7 @@ def hold(outcomes: Iterable[Outcome]) -> None:
 def test_op(op: Op) -> None:
     """In every element type, on special values and samples."""
     xla = Subject.of("xla")
-    ulp = xla.device.ulps().get(op.name)
-    hold(run_jobs(xla, list(op_jobs(op, ulp, xla.device.subnormals))))
+    hold(run_jobs(xla, list(op_jobs(op, xla.device.ulps(), xla.device.subnormals))))
 
 
 @every_op
