@@ -94,6 +94,7 @@ def aligned(op: Op, results: Sequence[Array], due: Sequence[Array]) -> list[Arra
     Eigenvectors have such a factor each; so has each pair of singular vectors. Of the vectors that
     ``full_matrices`` adds only the space is determined: those that are due, projected into it.
 
+    >>> from weft.compiler.ops import OPS
     >>> w, v = np.array([1.0, 3.0]), np.array([[0.6, 0.8], [-0.8, 0.6]])
     >>> aligned(OPS["eigh"], [w, v * [-1, 1]], [w, v])[1].tolist()
     [[0.6, 0.8], [-0.8, 0.6]]
