@@ -17,8 +17,8 @@ from weft.compiler.inline import copy_node
 from weft.compiler.ir import Graph, Node, live, nested_graphs
 from weft.compiler.types import TupleType
 
-__all__ = ["Place", "copy_free", "device_of", "gets_behind", "is_free", "is_placed", "outline",
-           "outlined_call", "placed_inside"]
+__all__ = ["Place", "copy_free", "device_of", "gets_behind", "is_elsewhere", "is_free", "is_placed",
+           "outline", "outlined_call", "placed_inside"]
 
 Place: TypeAlias = tuple[str, Origin | None]    # a device, and the line that names it
 
@@ -58,6 +58,11 @@ def placed_inside(graph: Graph) -> Iterator[Node]:
 def is_placed(graph: Graph) -> bool:
     """Whether any part of the graph is placed."""
     return any(True for _ in placed_inside(graph))
+
+
+def is_elsewhere(graph: Graph, device: str) -> bool:
+    """Whether parts of the graph are placed on another device than this one."""
+    return any(device_of(n) != device for n in placed_inside(graph))
 
 
 def outline(graph: Graph, placed: Mapping[Node, Place]) -> Graph:

@@ -47,7 +47,8 @@ class Dump:
         self._write("trace.txt", stage.text())
         options = stage.source.options
         self._write("repro.py", _REPRO.format(
-            name=stage.graph.name, device=options.device, fast_math=options.fast_math))
+            name=stage.graph.name, device=options.device, fast_math=options.fast_math,
+            precision=options.precision))
 
     def step(self, step: Step) -> None:
         """Write what a pass changed."""
@@ -96,5 +97,5 @@ from weft.frontend.replay import replay
 
 text = Path(__file__).with_name("trace.txt").read_text(encoding="utf-8")
 device = sys.argv[1] if len(sys.argv) > 1 else {device!r}
-sys.exit(replay(text, device, fast_math={fast_math}))
+sys.exit(replay(text, device, fast_math={fast_math}, precision={precision!r}))
 '''

@@ -9,6 +9,7 @@ import numpy as np
 from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.passes import History, pipeline_for, run_pipeline
+from weft.compiler.placement import is_elsewhere
 from weft.compiler.text import parse
 from weft.compiler.types import TensorType, evaluate_dim
 from weft.devices.protocol import Array, Compiled
@@ -18,6 +19,7 @@ from weft.devices.registry import get_device
 __all__ = ["compile_graph", "random_arguments", "replay"]
 
 _TOLERANCE = {"f16": 1e-2, "bf16": 5e-2, "f32": 1e-4, "c64": 1e-4, "f64": 1e-10, "c128": 1e-10}
+_ROUNDED = {"tf32": "f16", "bf16": "bf16", "fp16": "f16"}  # as good as what operands are rounded to
 
 
 def random_arguments(graph: Graph, seed: int = 0, size: int = 3) -> list[Array]:
@@ -32,24 +34,37 @@ def random_arguments(graph: Graph, seed: int = 0, size: int = 3) -> list[Array]:
     return [_random(p.tensor, rng, sizes) for p in graph.params]
 
 
-def compile_graph(graph: Graph, device: str, fast_math: bool = False) -> tuple[Compiled, History]:
-    """The graph compiled for a device, and what the passes did."""
+def compile_graph(graph: Graph, device: str, fast_math: bool = False,
+                  precision: str = "highest") -> tuple[Compiled, History]:
+    """The graph compiled for a device, its placed parts for theirs, and what the passes did."""
     chosen = get_device(device)
-    target = replace(chosen.target(), fast_math=fast_math)
+    target = replace(chosen.target(), fast_math=fast_math, precision=precision)
+    if is_elsewhere(graph, device):
+        from weft.runtime.placed import lower_placed, passes_for  # for placed parts only
+
+        optimized, history = run_pipeline(graph, target, passes_for(graph, device, target))
+        return lower_placed(optimized, device, target).compile(), history
     optimized, history = run_pipeline(graph, target, pipeline_for(chosen.supported()))
     return chosen.lower(optimized, target).compile(), history
 
 
-def replay(text: str, device: str, *, fast_math: bool = False, seed: int = 0) -> int:
+def replay(text: str, device: str, *, fast_math: bool = False, precision: str = "highest",
+           seed: int = 0) -> int:
     """Compare a device with the reference on the graph in `text`; prints, returns 1 if they differ.
+
+    Placed parts run on the devices that the text names.
     """
     graph = parse(text)
     arguments = random_arguments(graph, seed)
-    compiled, _ = compile_graph(graph, device, fast_math)
+    compiled, _ = compile_graph(graph, device, fast_math, precision)
+    memory = get_device(device).memory
+    results = [memory.get(r) for r in compiled.run([memory.put(a) for a in arguments])]
     wrong = 0
-    for i, (got, want) in enumerate(zip(compiled.run(arguments), evaluate(graph, arguments))):
+    for i, (got, want) in enumerate(zip(results, evaluate(graph, arguments))):
         error = difference(got, want)
-        limit = _TOLERANCE.get(graph.results[i].dtype.name, 0.0)
+        dtype = graph.results[i].dtype.name
+        limit = _TOLERANCE.get(_ROUNDED.get(precision, dtype) if dtype in ("f32", "c64") else dtype,
+                               0.0)
         wrong += not error <= limit
         print(f"result {i}: {graph.results[i].type}, largest difference {error:.3g} "
               f"({'ok' if error <= limit else f'more than {limit:g}'})")

@@ -116,7 +116,7 @@ class TracedStage:
         """Whether parts of it run on other devices than this one."""
         if not self.traced.traced.placed:
             return False
-        from weft.runtime.placed import is_elsewhere  # for functions with placed parts only
+        from weft.compiler.placement import is_elsewhere  # for functions with placed parts only
 
         return is_elsewhere(self.graph, device)
 
@@ -144,7 +144,7 @@ class TracedStage:
         if self.is_placed(options.device):
             from weft.runtime.placed import passes_for  # for functions with placed parts only
 
-            passes = passes_for(self.graph, options.device, options.fast_math)
+            passes = passes_for(self.graph, options.device, target)
         start = time.perf_counter()     # loading the device is no part of it
         graph, history = run_pipeline(self.graph, target, passes, callback=callback)
         return OptimizedStage(self, options, graph, history, time.perf_counter() - start)
@@ -210,7 +210,7 @@ class OptimizedStage:
         if self.before.is_placed(options.device):
             from weft.runtime.placed import lower_placed  # for functions with placed parts only
 
-            return lower_placed(self.graph, options.device, options.fast_math)
+            return lower_placed(self.graph, options.device, options.target())
         chosen = get_device(options.device)
         check_graph(self.graph, chosen)
         if options.mesh is not None:

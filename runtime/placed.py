@@ -13,6 +13,7 @@ from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.passes.base import Pass
 from weft.compiler.passes.within import placed_pipeline
 from weft.compiler.placement import device_of, placed_inside
+from weft.compiler.target import Target
 from weft.compiler.text import name_text
 from weft.compiler.types import Dim
 from weft.devices.capabilities import check_graph
@@ -21,38 +22,39 @@ from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelIn
 from weft.devices.registry import get_device
 from weft.runtime.scheduler import Lane, Plan, Step, make_plan, run_plan
 
-__all__ = ["PlacedCompiled", "PlacedLowered", "is_elsewhere", "lower_placed", "passes_for"]
+__all__ = ["PlacedCompiled", "PlacedLowered", "lower_placed", "passes_for"]
 
 
-def is_elsewhere(graph: Graph, device: str) -> bool:
-    """Whether parts of the graph are placed on another device than this one."""
-    return any(device_of(n) != device for n in placed_inside(graph))
+def passes_for(graph: Graph, device: str, target: Target) -> tuple[Pass, ...]:
+    """The passes for a graph with placed parts, whose other parts run on `device`.
 
-
-def passes_for(graph: Graph, device: str, fast_math: bool) -> tuple[Pass, ...]:
-    """The passes for a graph with placed parts, whose other parts run on `device`."""
+    `target` is that device's: the options set in it hold for all parts.
+    """
     names = dict.fromkeys([device, *(device_of(n) or device for n in placed_inside(graph))])
     made = {name: get_device(name) for name in names}
     return placed_pipeline(device, {
-        name: (replace(d.target(), fast_math=fast_math), d.supported())
-        for name, d in made.items()})
+        name: (_target(d, target), d.supported()) for name, d in made.items()})
 
 
-def lower_placed(graph: Graph, device: str, fast_math: bool) -> PlacedLowered:
-    """Each partition's program, by its device."""
+def _target(device: Device, like: Target) -> Target:
+    """The device's machine, with the options of another target."""
+    return replace(device.target(), fast_math=like.fast_math, precision=like.precision)
+
+
+def lower_placed(graph: Graph, device: str, target: Target) -> PlacedLowered:
+    """Each partition's program, by its device. `target`: see `passes_for`."""
     parts = []
     same: dict[Hashable, Lowered] = {}      # unrolled code has the same part again and again
     for node in graph.nodes:
         name = device_of(node)
         if name is not None:
             own, inner = get_device(name), node.attrs["graph"]
-            target = replace(own.target(), fast_math=fast_math)
             try:
                 digest = graph_digest(inner)
                 key = (name, digest.key, *digest.origins) if digest is not None else node
                 if key not in same:
                     check_graph(inner, own)
-                    same[key] = own.lower(inner, target)
+                    same[key] = own.lower(inner, _target(own, target))
                 parts.append(_Part(node, own, same[key]))
             except WeftError as error:
                 error.origin = error.origin or node.origin

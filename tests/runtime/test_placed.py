@@ -11,11 +11,11 @@ from strategies import assert_same, graphs, inputs
 from tests.devices.toy import toys
 from weft.compiler.ir import Graph
 from weft.compiler.passes import run_pipeline
-from weft.compiler.placement import outline
+from weft.compiler.placement import is_elsewhere, outline
 from weft.compiler.target import Target
 from weft.devices.reference import evaluate
 from weft.devices.registry import get_device
-from weft.runtime.placed import is_elsewhere, lower_placed, passes_for
+from weft.runtime.placed import lower_placed, passes_for
 
 DEVICES = (None, "reference", "toy", "toy:1")
 
@@ -31,8 +31,8 @@ def test_any_placement_computes_the_same(graph: Graph, devices: Sequence[str | N
         placed = outline(graph, places)
         if not is_elsewhere(placed, home):
             return
-        out, _ = run_pipeline(placed, Target(), passes_for(placed, home, False))
-        program = lower_placed(out, home, False).compile()
+        out, _ = run_pipeline(placed, Target(), passes_for(placed, home, Target()))
+        program = lower_placed(out, home, Target()).compile()
         memory = get_device(home).memory
         arrays = inputs(graph, seed, integral=True)
         for _ in range(2):
