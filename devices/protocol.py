@@ -102,6 +102,11 @@ class Memory(Protocol):
 
     Arrays are those of the device's own library (`numpy.ndarray`, `cupy.ndarray`, `jax.Array`).
     Devices that compute on NumPy's share the one `HOST` of `weft.devices.host_memory`.
+
+    Two methods more are used where a memory has them. ``mark(arrays)`` gives a function without
+    arguments that waits until what was begun so far is done, and raises nothing; unless there is
+    one, `wait` is called with one of the arrays. ``here()`` gives a function that makes a context,
+    in which another thread works as the one that called `here`: on its current stream, say.
     """
 
     def owns(self, value: object, /) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,7 +20,7 @@ from weft.compiler.text import name_text
 from weft.compiler.types import Dim
 from weft.devices.capabilities import check_graph
 from weft.devices.host_memory import HostMemory
-from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
+from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered, Memory
 from weft.devices.registry import get_device
 from weft.runtime.scheduler import Lane, Plan, Step, make_plan, run_plan
 
@@ -222,8 +224,40 @@ def _add_lane(lanes: dict[str, Lane], lane: Lane) -> int:
 
 def _device_lane(name: str, device: Device) -> Lane:
     """A device that computes in another memory than NumPy's is taken to return at once."""
-    host = isinstance(device.memory, HostMemory)
-    return Lane(name, host, None if host else device.memory.wait)
+    memory = device.memory
+    if isinstance(memory, HostMemory):
+        return Lane(name)
+    mark = getattr(memory, "mark", None) or partial(_mark, memory)
+    return Lane(name, False, mark, _here(memory))
+
+
+def _mark(memory: Memory, arrays: Sequence[Any]) -> Callable[[], None]:
+    """Waits for the smallest of the arrays: it is held until then."""
+    return partial(memory.wait, [min(arrays, key=_size)])
+
+
+def _size(array: Any) -> int:
+    """Bytes, or at least elements."""
+    return int(getattr(array, "nbytes", 0)) or math.prod(array.shape)
+
+
+def _here(*memories: Memory) -> Callable[[], Callable[[], AbstractContextManager[object]]] | None:
+    """See `Lane`: for all of these memories that have something to say."""
+    asked = [m.here for m in memories if hasattr(m, "here")]
+    return partial(_all_here, asked) if asked else None
+
+
+def _all_here(asked: Sequence[Callable[[], Callable[[], AbstractContextManager[object]]]]
+              ) -> Callable[[], AbstractContextManager[object]]:
+    return partial(_entered, [ask() for ask in asked])
+
+
+@contextmanager
+def _entered(makers: Sequence[Callable[[], AbstractContextManager[object]]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for make in makers:
+            stack.enter_context(make())
+        yield
 
 
 def _transfer(node: Node, source: int, to: int, lanes: dict[str, Lane]) -> Step | None:
@@ -232,7 +266,7 @@ def _transfer(node: Node, source: int, to: int, lanes: dict[str, Lane]) -> Step 
         return None
     a, b = (get_device(node.attrs[side]).memory for side in ("source", "to"))
     lane = _add_lane(lanes, Lane(f"{node.attrs['source']} → {node.attrs['to']}",
-                                 blocking=not isinstance(a, HostMemory)))
+                                 blocking=not isinstance(a, HostMemory), here=_here(a, b)))
 
     def move(values: list[Any]) -> tuple[Any]:
         (value,) = values

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -32,13 +32,16 @@ AHEAD = 4       # steps of a lane that may be done before what uses the first of
 class Lane:
     """A device or a way between two, by a name that is the same in all plans.
 
-    `blocking`: a step returns when its work is done. Otherwise it may return at once, and `settle`
-    waits for results of it, so that no more than a bounded number is under way.
+    `blocking`: a step returns when its work is done. Otherwise it may return at once, and `mark`
+    gives, for its results, a function that waits until they are there, so that no more than a
+    bounded number is under way. `here` is called in the thread that calls; what it gives is entered
+    in other threads around a step, so that these find what belongs to a thread, such as its stream.
     """
 
     name: str
     blocking: bool = True
-    settle: Callable[[Sequence[Any]], None] | None = None
+    mark: Callable[[Sequence[Any]], Callable[[], object]] | None = None
+    here: Callable[[], Callable[[], AbstractContextManager[object]]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +169,7 @@ def run_plan(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
     try:
         return run.work()
     finally:
-        run.stop()                  # also after Ctrl-C, wherever that has come
+        run.end()                   # also after Ctrl-C, wherever that has come
 
 
 def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
@@ -175,19 +178,22 @@ def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
         try:
             outs = step.run([values[i] for i in step.inputs])
         except Exception as error:
-            told = step.failed(error) if step.failed is not None else error
+            told = _told(step, error)
             if told is error:
                 raise
             raise told      # noqa: B904, it has its cause already
         for slot, value in zip(step.outputs, outs):
             values[slot] = value
-        settle = plan.lanes[step.lane].settle
-        if settle is not None:
-            _under_way(plan.lanes[step.lane], outs)
+        lane = plan.lanes[step.lane]
+        if lane.mark is not None:
+            _under_way(lane, outs)
         del outs
         for slot in unread:
             values[slot] = None
     return [values[slot] for slot in plan.results]
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 class _Run:
@@ -209,6 +215,7 @@ class _Run:
         self.stopped = False
         self.lock = threading.Lock()
         self.wake: threading.Lock | None = None     # held while the caller waits
+        self.here = [lane.here() if lane.here is not None else None for lane in plan.lanes]
         for i, n in enumerate(plan.waits):
             if not n:
                 self.ready[plan.steps[i].lane].append(i)
@@ -247,10 +254,28 @@ class _Run:
     def _results(self) -> list[Any]:
         return [self.values[slot] for slot in self.plan.results]
 
+    def end(self) -> None:
+        """Let go of everything, whatever has happened: steps in other threads end on their own."""
+        self.stopped = True         # at once, even if a second Ctrl-C comes
+        with self.lock:
+            self.stop()
+        self.error = None           # whose frames hold this object
+
     # ---- in any thread
 
     def help(self, lane: int) -> None:
         """Run what is ready on a lane, in the thread of that lane."""
+        here = self.here[lane]
+        try:
+            with here() if here is not None else _NOTHING:
+                self._help(lane)
+        except BaseException as error:      # none of a step's: those are noted
+            with self.lock:
+                self.error = self.error or error
+                self.stop()
+                self._go_on()
+
+    def _help(self, lane: int) -> None:
         with self.lock:
             self.asked[lane] = False
             if self.busy[lane] or not self.ready[lane] or self.stopped:
@@ -269,23 +294,28 @@ class _Run:
                 step = heapq.heappop(self.ready[lane])
 
     def stop(self) -> None:
-        """Begin nothing more, and let go of all values."""
+        """Begin nothing more, and let go of all values. Holds the lock."""
         self.stopped = True
         self.values = []
+        for heap in self.ready:
+            heap.clear()
 
     def _run(self, number: int) -> Sequence[Any] | None:
         """A step's results; None, with the error noted, if it fails."""
         step = self.plan.steps[number]
+        values = self.values
+        if self.stopped:                # values are gone, or will be
+            return None
         try:
             lane = self.plan.lanes[step.lane]
-            outs = step.run([self.values[i] for i in step.inputs])
-            if lane.settle is not None:
+            outs = step.run([values[i] for i in step.inputs])
+            if lane.mark is not None:
                 _under_way(lane, outs)
             return outs
         except BaseException as error:
+            told = _told(step, error)
             if self.error is None:
-                self.error = step.failed(error) if (
-                    step.failed is not None and isinstance(error, Exception)) else error
+                self.error = told
             return None
 
     def _finish(self, step: int, outs: Sequence[Any] | None) -> None:
@@ -300,8 +330,6 @@ class _Run:
         self.left -= 1
         if outs is None or self.stopped:
             self.stop()
-            for heap in self.ready:
-                heap.clear()
             return
         for slot, value in zip(step.outputs, outs):
             if self.uses[slot]:
@@ -329,6 +357,16 @@ class _Run:
             if heap and not self.busy[lane] and not self.asked[lane]:
                 self.asked[lane] = True
                 _ask(self.plan.lanes[lane].name, self, lane)
+
+
+def _told(step: Step, error: BaseException) -> BaseException:
+    """What to raise for an error in a step."""
+    if step.failed is None or not isinstance(error, Exception):
+        return error
+    try:
+        return step.failed(error)
+    except Exception:                   # whatever is wrong with telling it, this is what happened
+        return error
 
 
 # ---- the threads of lanes
@@ -376,28 +414,20 @@ if hasattr(os, "register_at_fork"):
 # ---- what is under way on devices that return at once
 
 UNDER_WAY = 8       # steps of a lane whose results may be still being computed
-_waiting: dict[str, list[Any]] = {}
+_waiting: dict[str, list[Callable[[], object]]] = {}
 
 
 def _under_way(lane: Lane, outs: Sequence[Any]) -> None:
-    """Note that a step was begun; wait for one that was long ago.
-
-    Of each step the smallest result is held until then, so little memory is.
-    """
+    """Note that a step was begun; wait for one that was long ago."""
     if not outs:
         return
-    assert lane.settle is not None
+    assert lane.mark is not None
     held = _waiting.setdefault(lane.name, [])
-    held.append(min(outs, key=_size))
+    held.append(lane.mark(outs))
     while len(held) > UNDER_WAY:
         try:
             oldest = held.pop(0)
         except IndexError:          # another thread was faster
             return
         with contextlib.suppress(Exception):    # whoever uses that result is told
-            lane.settle([oldest])
-
-
-def _size(array: Any) -> int:
-    """Bytes, or at least elements."""
-    return int(getattr(array, "nbytes", 0)) or math.prod(array.shape)
+            oldest()

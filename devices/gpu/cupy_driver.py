@@ -204,6 +204,10 @@ class CupyDriver:
         """CuPy's current stream."""
         return int(cupy.cuda.get_current_stream().ptr)
 
+    def current(self) -> Any:
+        """The same, as what makes it current in another thread."""
+        return cupy.cuda.get_current_stream()
+
     # ---- time
 
     def record(self) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,9 +107,24 @@ class GpuMemory(Memory):
             PENDING.wait(self._driver, self._ordinal)
             return np.asarray(self._driver.get(array))
 
+    def mark(self, arrays: Sequence[Any], /) -> Callable[[], None]:
+        """A function that waits for what was launched by now; errors are told elsewhere."""
+        with self._driver.use(self._ordinal), guarded(self._driver, self._ordinal):
+            return partial(self._driver.finish, self._driver.record())
+
+    def here(self) -> Callable[[], AbstractContextManager[None]]:
+        """How another thread comes to use the stream that is current in this one."""
+        with self._driver.use(self._ordinal):
+            return partial(_on_stream, self._driver, self._ordinal, self._driver.current())
+
     def wait(self, arrays: Sequence[Any], /) -> None:
         """Wait until all that was launched is done; raise what went wrong."""
         with self._driver.use(self._ordinal), guarded(self._driver, self._ordinal):
             self._driver.finish(self._driver.record())
             PENDING.wait(self._driver, self._ordinal)
 
+
+@contextmanager
+def _on_stream(driver: Driver, ordinal: int, stream: AbstractContextManager[Any]) -> Iterator[None]:
+    with driver.use(ordinal), stream:
+        yield

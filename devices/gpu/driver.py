@@ -132,6 +132,9 @@ class Driver(Protocol):
     def stream(self) -> int:
         """The current stream."""
 
+    def current(self) -> AbstractContextManager[Any]:
+        """The same, to be entered in another thread."""
+
     # ---- time
 
     def record(self) -> Any:

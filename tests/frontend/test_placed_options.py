@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ class Noting(ToyDevice):
     """A device that notes what it is given."""
 
     name = "noting"
-    seen: list[tuple[str, bool, tuple[int, ...]]] = []
+    seen: ClassVar[list[tuple[str, bool, tuple[int, ...]]]] = []
 
     def lower(self, graph: Any, target: Any, donated: Any = ()) -> Any:
         self.seen.append((target.precision, target.fast_math, tuple(donated)))

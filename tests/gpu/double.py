@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -67,7 +68,8 @@ class EmulatedDriver:
         self.arch = arch
         self.limit = limit
         self.held = 0
-        self.ordinal = 0
+        self._here = threading.local()      # the current device and stream
+        self.used: set[tuple[str, int]] = set()     # what was done, and on which stream
         self.lost = False
         self._pinned: list[np.ndarray] = []
         self._late: list[Callable[[], Any]] = []
@@ -99,9 +101,15 @@ class EmulatedDriver:
 
     @contextmanager
     def use(self, ordinal: int) -> Iterator[None]:
-        before, self.ordinal = self.ordinal, ordinal
-        yield
-        self.ordinal = before
+        before, self._here.ordinal = self.ordinal, ordinal
+        try:
+            yield
+        finally:
+            self._here.ordinal = before
+
+    @property
+    def ordinal(self) -> int:
+        return getattr(self._here, "ordinal", 0)
 
     @property
     def eager(self) -> bool:
@@ -160,12 +168,14 @@ class EmulatedDriver:
             tuple(shape))
 
     def put(self, array: np.ndarray) -> Any:
+        self.used.add(("put", self.stream()))
         out = self.empty(array.shape, array.dtype)
         out.values[...] = array
         return out
 
     def get(self, array: Any) -> np.ndarray:
         self._alive()
+        self.used.add(("get", self.stream()))
         return np.array(array.values if isinstance(array, EmulatedArray) else array)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
@@ -238,6 +248,7 @@ class EmulatedDriver:
 
         def work() -> None:
             assert values                       # what `own` points to
+            self.used.add(("launch", self.stream()))
             self.launches.append((grid, block))
             name(ctypes.c_uint(grid), ctypes.c_uint(block), own)
             self._check_margins()
@@ -287,7 +298,19 @@ class EmulatedDriver:
             self._do(lambda: library.matmul(attrs, pointers, ordinal, stream, lambda _: place))
 
     def stream(self) -> int:
-        return 0
+        return getattr(self._here, "stream", 0)
+
+    @contextmanager
+    def on_stream(self, stream: int) -> Iterator[None]:
+        """A user's stream, made the current one."""
+        before, self._here.stream = self.stream(), stream
+        try:
+            yield
+        finally:
+            self._here.stream = before
+
+    def current(self) -> Any:
+        return self.on_stream(self.stream())
 
     # ---- time
 

@@ -103,16 +103,18 @@ def test_no_more_than_a_few_runs_are_under_way() -> None:
     """Beginning many waits for old ones; what went wrong in these is not this call's error."""
     waited: list[int] = []
 
-    def settle(arrays: Sequence[Any]) -> None:
-        waited.append(arrays[0].number)
-        raise RuntimeError("this belongs to whoever uses the array")
+    def mark(arrays: Sequence[Any]) -> Callable[[], None]:
+        def wait() -> None:
+            waited.append(arrays[0].number)
+            raise RuntimeError("this belongs to whoever uses the array")
+        return wait
 
     class Result:
         nbytes = 8
 
         def __init__(self, number: int) -> None:
             self.number = number
-    lane = Lane("test under way", blocking=False, settle=settle)
+    lane = Lane("test under way", blocking=False, mark=mark)
     plan = make_plan([lane], [_step("run", 0, [0], 1, Result)], 1, [1])
     results = [run_plan(plan, [i])[0] for i in range(20)]
     assert [r.number for r in results] == [*range(20)]

@@ -42,4 +42,7 @@ def test_placement_costs_nothing_where_there_is_none() -> None:
            "weft.devices.costs", "weft.frontend.placement", "weft.runtime.choose",
            "weft.runtime.placed", "weft.runtime.scheduler"}
     assert not own & _loaded(run.format(""))
-    assert own <= _loaded(run.format(", device='auto'"))
+    chooses = _loaded(run.format(", device='auto'"))
+    assert {"weft.compiler.cost", "weft.devices.costs", "weft.runtime.choose"} <= chooses
+    placed = run.replace("np.sin(x) @ x", "weft.jit(np.sin, device='reference')(x) @ x")
+    assert own <= chooses | _loaded(placed.format(""))
