@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,8 +44,8 @@ class DeviceExecutable(Executable):
         try:
             arrays = [v if owns(v) and _is_dense(v) else self._there(v, dtype, leaves)
                       for v, dtype in zip(leaves, self._dtypes)]
-            for i in self._donated:
-                arrays[i] = self._own(i, leaves, arrays)
+            if self._donated:
+                self._take_over(leaves, arrays)
             results = self._run(arrays)
             if self._single:
                 return results[0]
@@ -68,16 +69,15 @@ class DeviceExecutable(Executable):
         assert owner is not None, f"{type(value)} is no array"
         return memory.put(canonical(owner.memory.get(value)))
 
-    def _own(self, index: int, leaves: Sequence[Any], arrays: Sequence[Any]) -> Any:
-        """A donated argument that may be overwritten: a copy where it is passed twice."""
-        array = arrays[index]
-        if array is not leaves[index]:
-            return array                                # copied already
-        roots = [_root(a) for a in arrays]
-        if roots.count(_root(array)) == 1:
-            return array
-        return array.copy() if hasattr(array, "copy") else self._memory.put(
-            np.array(self._memory.get(array)))
+    def _take_over(self, leaves: Sequence[Any], arrays: list[Any]) -> None:
+        """Donated arguments may be overwritten: copies take the place of those passed twice."""
+        count = Counter(map(_root, arrays))
+        for i in self._donated:
+            array = arrays[i]
+            if array is leaves[i] and count[_root(array)] > 1:      # else it is a copy, or alone
+                count[_root(array)] -= 1
+                arrays[i] = array.copy() if hasattr(array, "copy") else self._memory.put(
+                    np.array(self._memory.get(array)))
 
     def _wrapped(self, output: Output, results: Sequence[Any], leaves: Sequence[Any],
                  arrays: Sequence[Any]) -> Any:
