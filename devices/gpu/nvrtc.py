@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from pathlib import Path
 
 from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.gpu.libraries import library_places
@@ -118,6 +119,9 @@ def _library() -> ctypes.CDLL:
     tried = []
     for place in library_places("nvrtc", "cuda_nvrtc"):
         try:
+            if Path(place).is_absolute():       # it opens its other half by the bare name
+                for half in Path(place).parent.glob("libnvrtc-builtins.so.*"):
+                    ctypes.CDLL(str(half))
             return ctypes.CDLL(place)
         except OSError as error:
             tried.append(str(error))
