@@ -108,6 +108,13 @@ def fifty(xp: Any, x: Array) -> Array:
     return x
 
 
+def fifty_products(xp: Any, x: Array, w: Array) -> Array:
+    """Fifty kernels that no compiler makes one of."""
+    for _ in range(50):
+        x = xp.tanh(x @ w)
+    return x
+
+
 def _rows() -> list[Case]:
     n, heads = 4096, (8, 12, 1024, 64)
     flat, one = (1 << 26,), 4 << 26
@@ -128,7 +135,8 @@ def _rows() -> list[Case]:
     return [*out, Case("attention-8x12x1024x64", attention, (heads,) * 3, rtol=1e-3),
             Case("attention-gradient-8x12x1024x64", attention_loss, (heads,) * 3, gradient=True,
                  rtol=5e-3),
-            Case("fifty-kernels", fifty, ((1024,),))]
+            Case("fifty-kernels", fifty, ((1024,),)),
+            Case("fifty-products-64x64", fifty_products, ((64, 64),) * 2, rtol=1e-3)]
 
 
 CASES = _rows()
@@ -146,6 +154,11 @@ def torch_functions(torch: Any) -> dict[str, Callable[..., Any]]:
             x = x - x.max() * 0.5
         return x
 
+    def products(x: Any, w: Any) -> Any:
+        for _ in range(50):
+            x = torch.tanh(x @ w)
+        return x
+
     def chained(x: Any, y: Any) -> Any:
         z = x * y + 0.5
         return torch.where(z > 0, z * 0.5, z) / (1 + x.abs()) + y.abs().sqrt() - x * 0.25
@@ -157,5 +170,5 @@ def torch_functions(torch: Any) -> dict[str, Callable[..., Any]]:
         "total": torch.sum, "columns": lambda x: x.sum(0), "product": torch.matmul,
         "dense": lambda a, b, c: F.gelu(torch.addmm(c, a, b), approximate="tanh"),
         "attention": attend, "attention_loss": lambda q, k, v: attend(q, k, v).square().sum(),
-        "fifty": fifty_maxima,
+        "fifty": fifty_maxima, "fifty_products": products,
     }

@@ -18,8 +18,9 @@ from weft.compiler.errors import (
     VerifyError,
     WeftError,
 )
-from weft.devices.protocol import DeviceError
+from weft.devices.protocol import DeviceError, DeviceLostError, OutOfMemoryError
 
-__all__ = ["DTypeError", "DataDependentError", "DeviceError", "EscapedTracerError",
-           "IndexOutOfBoundsError", "LinAlgError", "ShapeError", "TextError", "TracerValueError",
-           "UnsupportedError", "VerifyError", "WeftError"]
+__all__ = ["DTypeError", "DataDependentError", "DeviceError", "DeviceLostError",
+           "EscapedTracerError", "IndexOutOfBoundsError", "LinAlgError", "OutOfMemoryError",
+           "ShapeError", "TextError", "TracerValueError", "UnsupportedError", "VerifyError",
+           "WeftError"]

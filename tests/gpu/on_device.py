@@ -7,6 +7,7 @@ NumPy's or the CPU's; there is a line for each that is wrong. `tests/gpu/on_devi
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -147,6 +148,25 @@ def _auto() -> None:
     print("  " + " ".join(str(weft.explain(g)).split())[:300])
 
 
+_LOSE = """
+import cupy, numpy, weft
+f = weft.jit(lambda x: x + 1, device="gpu")
+f(numpy.zeros(3))
+cupy.RawKernel('extern "C" __global__ void wild(float* x) { x[0] = 1; }', 'wild')((1,), (1,), (8,))
+try:
+    weft.block_until_ready(f(numpy.zeros(3)))
+except weft.errors.DeviceLostError as error:
+    print(str(error).splitlines()[0])
+"""
+
+
+def _lost() -> None:
+    """A kernel of somebody's writes where nothing is, which ends the device for its process."""
+    run = subprocess.run([sys.executable, "-c", _LOSE], capture_output=True, text=True)
+    assert "device 'gpu:0' has stopped working: " in run.stdout, run.stderr[-2000:]
+    print("  " + run.stdout.strip())
+
+
 def _host(value: object) -> object:
     return value.get() if hasattr(value, "get") else value
 
@@ -155,7 +175,8 @@ ELSEWHERE: dict[str, Check] = {
     "training an MLP": lambda: _training("train_mlp"),
     "training a GPT": lambda: _training("train_gpt"), "Black-Scholes": _black_scholes,
     "streams": _streams, "index errors": _index_errors, "out of memory": _out_of_memory,
-    "parts on two devices": _placed, "device='auto'": _auto}
+    "parts on two devices": _placed, "device='auto'": _auto,
+    "a lost device": _lost}
 
 
 def main() -> int:
