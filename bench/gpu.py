@@ -61,12 +61,16 @@ def main(only: str | None = None, rounds: int = 5, place: str = "gpu", shrink: i
         row["share"] = _share(case, row, limits)
         data["rows"][run.name] = row
         print(_line(run.name, row), flush=True)
-    if place == "gpu":
-        FOLDER.mkdir(exist_ok=True)
-        device = "-".join(str(data["device"]).lower().split(",")[0].split())
-        path = FOLDER / f"{data['date']}-{device}{'-partial' if only else ''}.json"
-        path.write_text(json.dumps(data, indent=1) + "\n")
-        print(f"written: bench/results/{path.name}")
+        if place == "gpu":
+            _write(data, bool(only))        # after each row, since a machine may be taken away
+
+
+def _write(data: dict[str, Any], partial: bool) -> None:
+    """The results so far, into the folder of results."""
+    FOLDER.mkdir(exist_ok=True)
+    device = "-".join(str(data["device"]).lower().split(",")[0].split())
+    path = FOLDER / f"{data['date']}-{device}{'-partial' if partial else ''}.json"
+    path.write_text(json.dumps(data, indent=1) + "\n")
 
 
 class Row:
