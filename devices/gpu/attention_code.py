@@ -1,195 +1,381 @@
-"""CUDA C++ for attention: tiles of 64 queries go along the keys, 64 at a time.
+"""CUDA C++ for attention: a tile of queries goes along the keys, a tile of them at a time.
 
-A block of 256 threads has a tile. Thread (tx, ty) has rows 4 ty to 4 ty + 3 and, of the scores,
-columns 4 tx to 4 tx + 3; of the results, every 64th group of four columns. A row is shared by 16
-neighbouring threads, half a warp, which join its maximum and its sum by shuffles. The running
-maximum scales what was summed before when a greater score comes (Milakov and Gimelshein, 2018).
-Sums over one tile's keys are taken apart and then added, so that rounding grows with the number of
-tiles, not of keys.
+A block has a tile of queries. Eight neighbouring threads, `LANES`, share a row of it; each has some
+rows, and of the scores every eighth column, of the results every eighth group of four columns.
+Queries stay in shared memory; the values are copied there while scores are computed, the next keys
+while results are. Weights go to the other threads of a row through shared memory of their warp.
+
+A row's greatest score is joined by shuffles, its sum only at the end. The running maximum scales
+what was summed before when a greater score comes (Milakov and Gimelshein, 2018). Sums over one
+tile's keys are taken apart and then added, so that rounding grows with the number of tiles.
+
+Tiles that a mask leaves out whole are passed over, but their values are looked at: 0 times an
+infinity or NaN is NaN. If there is one, the tiles that were left out follow (`attention_mask.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 
 from weft.compiler.kernel.expr import Expr
+from weft.compiler.kernel.index import Axis
 from weft.compiler.kernel.ir import Kernel, Library
+from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.target import Target
 from weft.compiler.types import DTYPES
 from weft.devices.gpu.attention import SCORE, Attention
+from weft.devices.gpu.attention_mask import (
+    Numbers,
+    Texts,
+    both,
+    must_hold,
+    text,
+    tile_counts,
+    unmasked,
+)
+from weft.devices.gpu.attention_tiles import LANES, Panel, pitch, runs_in_fours, shared_limit
 from weft.devices.gpu.loops import KernelCode, place, signature
 from weft.devices.gpu.lower import identity
 from weft.devices.gpu.writer import Evaluator, Writer
 
-__all__ = ["emit_attention"]
+__all__ = ["SHAPES", "Shape", "emit_attention", "shape_for"]
 
-THREADS = 256
-TILE = 64               # queries, keys, and columns of values
-DEPTH = 32              # of queries and keys, that is in shared memory at a time
-PITCH = TILE + 4        # of rows in shared memory: vectors stay aligned, banks differ
+RESIDENT = 128          # elements of a query, up to which they stay in shared memory
+CHUNK = 64              # elements of queries and keys that are there at a time otherwise
+SUMS = 64               # results that a thread's registers hold at most
 _LOWEST = identity("max", DTYPES["f32"])
-_PLUS = "[](f32 a, f32 b) { return a + b; }"
-_MOST = "[](f32 a, f32 b) { return w_maximum(a, b); }"
 _EITHER = "[](bool a, bool b) { return a || b; }"
 
 
-def emit_attention(step: Library, name: str) -> KernelCode:
-    """The function of an attention step."""
+@dataclass(frozen=True)
+class Shape:
+    """How threads share a tile: `down` times 8 of them, each with so many rows and columns."""
+
+    down: int
+    rows: int
+    columns: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return LANES * self.down
+
+    @property
+    def queries(self) -> int:
+        """Of a tile."""
+        return self.down * self.rows
+
+    @property
+    def keys(self) -> int:
+        """Of a tile."""
+        return LANES * self.columns
+
+
+# the first of which there is enough for all multiprocessors, and which fits
+SHAPES = (Shape(16, 8, 8), Shape(8, 8, 8), Shape(16, 4, 8), Shape(8, 4, 8), Shape(8, 4, 4),
+          Shape(4, 4, 4))
+
+
+def shape_for(form: Attention, target: Target) -> Shape:
+    """Large tiles where there are two for each multiprocessor, if shared memory holds them."""
+    groups = -(-_extent(form.value) // (4 * LANES))
+    usable = [s for s in SHAPES if s.rows * 4 * groups <= max(SUMS, 16 * groups)
+              and _floats(form, s) * 4 <= shared_limit(target)]
+    batch = prod(map(_extent, form.batch))
+    enough = [s for s in usable
+              if batch * -(-_extent(form.query) // s.queries) >= 2 * target.threads]
+    return (enough or usable[-1:])[0]
+
+
+def _floats(form: Attention, s: Shape) -> int:
+    """Numbers in shared memory."""
+    p = _Panels(form, s)
+    return p.q.size + p.k.size + p.v.size + s.queries * p.weights
+
+
+class _Panels:
+    """The tiles in shared memory, one after another; weights are behind them."""
+
+    def __init__(self, form: Attention, s: Shape) -> None:
+        depth = _extent(form.depth)
+        self.resident = depth <= RESIDENT
+        chunk = -(-depth // 4) * 4 if self.resident else CHUNK
+        self.groups = -(-_extent(form.value) // (4 * LANES))
+        wide = self.groups * 4 * LANES
+        self.q = Panel("queries", form.q, form.query, form.depth, s.queries, chunk, pitch(chunk))
+        self.k = Panel("keys", form.k, form.key, form.depth, s.keys, chunk, pitch(chunk))
+        self.v = Panel("values", form.v, form.key, form.value, s.keys, wide, wide)
+        self.weights = s.keys + LANES       # their pitch: four rows in different banks
+
+
+def emit_attention(step: Library, name: str, unaligned: frozenset[str], target: Target
+                   ) -> KernelCode:
+    """The function of an attention step; `unaligned` are buffers that may begin anywhere."""
     form = dict(step.attrs)["form"]
     assert isinstance(form, Attention)
-    return _Code(step, form, name).emit()
+    return _Code(step, form, name, shape_for(form, target), unaligned).emit()
 
 
 class _Code:
-    def __init__(self, step: Library, form: Attention, name: str) -> None:
-        self.form, self.name = form, name
+    def __init__(self, step: Library, form: Attention, name: str, shape: Shape,
+                 unaligned: frozenset[str]) -> None:
+        self.form, self.name, self.shape = form, name, shape
         every = (*form.batch, form.query, form.key, form.depth, form.value)
         self.kernel = Kernel(every, (), step.buffers, step.outputs)
         self.w = Writer()
         self.ev = Evaluator(self.kernel, self.w)
-        self.queries, self.keys, self.depth, self.width = (
-            a.extent for a in (form.query, form.key, form.depth, form.value)
-            if isinstance(a.extent, int))
-        self.panels = -(-self.width // TILE)
+        self.unaligned = unaligned
+        self.queries, self.keys, self.depth, self.width = map(_extent, every[-4:])
+        self.panels = _Panels(form, shape)
+        self.sums = 4 * self.panels.groups
+        anywhere = Texts({a: (a.name, a.name) for a in every})
+        self.skips = tile_counts(form.score, form.counts, anywhere) is not True
 
     def emit(self) -> KernelCode:
         """The function."""
-        w, f = self.w, self.form
-        plan = f"attention, {THREADS} threads, tiles of {TILE} queries and {TILE} keys"
-        w.line(f"__shared__ __align__(16) f32 panels[{2 * DEPTH * PITCH}];")
-        w.line(f"__shared__ __align__(16) f32 weights[{TILE * PITCH}];")
-        w.line("const i32 tx = (i32)threadIdx.x % 16, ty = (i32)threadIdx.x / 16;")
-        w.line(f"const i32 tiles = {-(-self.queries // TILE)};")
-        w.line(f"const i32 i0 = (i32)blockIdx.x % tiles * {TILE};")
-        w.line("const i32 batch = (i32)blockIdx.x / tiles;")
-        place(self.ev, "batch", f.batch, "i32")
-        self._base()
-        w.line(f"f32 most[4], total[4], scale[4], out[4][{4 * self.panels}] = {{}};")
+        w, f, s, p = self.w, self.form, self.shape, self.panels
+        plan = f"attention, {s.threads} threads, tiles of {s.queries} queries and {s.keys} keys"
+        self._begin()
+        w.line(f"f32 most[{s.rows}], total[{s.rows}] = {{}}, scale[{s.rows}];")
+        w.line(f"f32 out[{s.rows}][{self.sums}] = {{}};")
         if f.counts is not None:
-            w.line("bool some[4] = {};")
-        w.line(f"for (i32 r = 0; r < 4; ++r) {{ most[r] = {_LOWEST}; total[r] = 0; }}")
-        with self.ev.scope(f"for (i32 j0 = 0; j0 < {self.keys}; j0 += {TILE})"):
-            self._products()
-            with self._rows():
-                self._weights()
-            self._results()
+            w.line(f"bool some[{s.rows}] = {{}};")
+        self._each_row(f"most[r] = {_LOWEST};")
+        if p.resident:
+            self._fill(p.q, "i0")
+        if self.skips:
+            self._passes()
+        else:
+            self._tiles(f"j0 + {s.keys}", "0")
+        self._join("total", s.rows, "a + b")
         with self._rows():
             self._finish()
-        head = signature(self.kernel, self.name, THREADS)
-        text = "\n".join([f"// {plan}", head + " {", *w.lines, "}", ""])
-        blocks = tuple((a.extent, 1) for a in f.batch if isinstance(a.extent, int))
-        return KernelCode(self.name, text, THREADS, (*blocks, (self.queries, TILE)), plan=plan)
+        head = signature(self.kernel, self.name, s.threads)
+        code = "\n".join([f"// {plan}", "extern __shared__ __align__(16) u8 w_shared[];",
+                          head + " {", *w.lines, "}", ""])
+        blocks = tuple((_extent(a), 1) for a in f.batch)
+        return KernelCode(self.name, code, s.threads, (*blocks, (self.queries, s.queries)),
+                          plan=plan, shared=4 * _floats(f, s))
+
+    def _begin(self) -> None:
+        """Shared memory, and which tile this block has, which rows this thread."""
+        w, f, s, p = self.w, self.form, self.shape, self.panels
+        before = "(f32*)w_shared"
+        for panel in (p.q, p.k, p.v):
+            w.line(f"f32* const {panel.name} = {before};")
+            before = f"{panel.name} + {panel.size}"
+        w.line(f"f32* const weights = {before};")
+        w.line(f"const i32 tx = (i32)threadIdx.x % {LANES};")
+        w.line(f"const i32 row = (i32)threadIdx.x / 32 * {4 * s.rows} "
+               f"+ (i32)threadIdx.x / {LANES} % 4;")
+        tiles, batch = -(-self.queries // s.queries), prod(map(_extent, f.batch))
+        if self._heavier():         # the last tiles have more to do: they begin
+            w.line(f"const i32 i0 = ({tiles - 1} - (i32)blockIdx.x / {batch}) * {s.queries};")
+            w.line(f"const i32 batch = (i32)blockIdx.x % {batch};")
+        else:
+            w.line(f"const i32 i0 = (i32)blockIdx.x % {tiles} * {s.queries};")
+            w.line(f"const i32 batch = (i32)blockIdx.x / {tiles};")
+        place(self.ev, "batch", f.batch, "i32")
+        with self.ev.scope("const auto base = [](f32 greatest) -> f32"):
+            self.ev.accs[f.greatest] = "greatest"
+            w.line(f"return {self.ev.value(f.base)};")
+        w.line(";")
 
     @contextmanager
     def _rows(self) -> Iterator[None]:
         self.w.line("#pragma unroll")
-        with self.ev.scope("for (i32 r = 0; r < 4; ++r)"):
-            self.w.line("const i32 i = i0 + ty * 4 + r;")
+        with self.ev.scope(f"for (i32 r = 0; r < {self.shape.rows}; ++r)"):
+            self.w.line("const i32 i = i0 + row + 4 * r;")
             self.ev.axes[self.form.query] = "i"
             yield
 
-    def _base(self) -> None:
-        """What is taken off the scores, by the greatest of them."""
-        with self.ev.scope("const auto base = [](f32 greatest) -> f32"):
-            self.ev.accs[self.form.greatest] = "greatest"
-            self.w.line(f"return {self.ev.value(self.form.base)};")
-        self.w.line(";")
+    def _each_row(self, line: str) -> None:
+        self.w.line("#pragma unroll")
+        self.w.line(f"for (i32 r = 0; r < {self.shape.rows}; ++r) {line}")
 
-    # ---- scores
-
-    def _products(self) -> None:
-        """A tile of products of queries and keys."""
+    def _join(self, name: str, count: int, joined: str) -> None:
+        """A number of each row, joined over the row's threads."""
         w = self.w
-        w.line("f32 s[4][4] = {};")
-        with w.block(f"for (i32 c0 = 0; c0 < {self.depth}; c0 += {DEPTH})"):
-            w.line("__syncthreads();")
-            header = f"for (i32 e = (i32)threadIdx.x; e < {TILE * DEPTH}; e += {THREADS})"
-            with self.ev.scope(header):
-                w.line(f"const i32 c = c0 + e % {DEPTH}, i = i0 + e / {DEPTH}, "
-                       f"j = j0 + e / {DEPTH};")
-                at = f"panels[e % {DEPTH} * {PITCH} + e / {DEPTH}"
-                self._fill(f"{at}]", self.form.q, f"i < {self.queries} && c < {self.depth}")
-                self._fill(f"{at} + {DEPTH * PITCH}]", self.form.k,
-                           f"j < {self.keys} && c < {self.depth}")
-            w.line("__syncthreads();")
-            self._multiply(DEPTH, "panels", f"panels + {DEPTH * PITCH}", "s")
-
-    def _fill(self, place: str, e: Expr, inside: str) -> None:
-        """Put an element into shared memory, or 0 where there is none."""
-        f = self.form
-        self.ev.axes.update({f.query: "i", f.key: "j", f.depth: "c", f.value: "d"})
-        self.w.line(f"{place} = {inside} ? {e.what}[{self.ev.index(e.index[0])}] : 0.0f;")
-
-    def _multiply(self, turns: int, left: str, right: str, into: str) -> None:
-        w = self.w
-        w.line("#pragma unroll 8")
-        with w.block(f"for (i32 c = 0; c < {turns}; ++c)"):
-            for name, panel, at in (("a", left, "ty"), ("b", right, "tx")):
-                w.line(f"const w_vec<f32, 4> {name} = *(const w_vec<f32, 4>*)"
-                       f"({panel} + c * {PITCH} + {at} * 4);")
+        w.line("#pragma unroll")
+        with w.block(f"for (i32 d = {LANES // 2}; d > 0; d /= 2)"):
             w.line("#pragma unroll")
-            with w.block("for (i32 r = 0; r < 4; ++r)"):
-                w.line("#pragma unroll")
-                w.line(f"for (i32 t = 0; t < 4; ++t) {into}[r][t] = "
-                       f"w_fma(a.v[r], b.v[t], {into}[r][t]);")
+            with w.block(f"for (i32 r = 0; r < {count}; ++r)"):
+                w.line(f"const f32 a = {name}[r], b = w_shuffle(a, d);")
+                w.line(f"{name}[r] = {joined};")
 
-    # ---- weights
+    def _fill(self, panel: Panel, row: str, column: str = "0") -> None:
+        panel.fill(self.ev, self.shape.threads, row, column, self.unaligned)
+
+    # ---- which tiles
+
+    def _heavier(self) -> bool:
+        """Whether more tiles of keys count for the last tile of queries than for the first."""
+        if not self.skips:
+            return False
+        f, s = self.form, self.shape
+        last = (self.queries - 1) // s.queries * s.queries
+
+        def count(i: int) -> int:
+            return sum(bool(tile_counts(f.score, f.counts, Numbers({
+                f.query: (i, min(i + s.queries, self.queries) - 1),
+                f.key: (j, min(j + s.keys, self.keys) - 1)})))
+                for j in range(0, self.keys, s.keys))
+        return count(last) > count(0)
+
+    def _bounds(self) -> Texts:
+        """The tile at i0 and j0, up to i1 and j1."""
+        f = self.form
+        others = {a: (self.ev.axes[a], self.ev.axes[a]) for a in f.batch}
+        return Texts({**others, f.query: ("i0", "i1"), f.key: ("j0", "j1")})
+
+    def _ends(self, axis: str, size: int, step: int) -> None:
+        """The last query, or key, of a tile."""
+        last = f"{axis}0 + {step - 1}"
+        self.w.line(f"const i32 {axis}1 = " + (
+            f"{last};" if size % step == 0 else f"w_index_min<i32>({last}, {size - 1});"))
+
+    def _passes(self) -> None:
+        """Tiles that count; then the others, if a value there is not finite."""
+        w, f, s = self.w, self.form, self.shape
+        self._ends("i", self.queries, s.queries)
+        with self.ev.scope("const auto counts = [&](i32 j0) -> bool"):
+            self._ends("j", self.keys, s.keys)
+            w.line(f"return {text(tile_counts(f.score, f.counts, self._bounds()))};")
+        w.line(";")
+        w.line("bool others = false;")
+        with w.block("const auto seek = [&](i32 j0) -> i32"):
+            w.line(f"while (j0 < {self.keys} && counts(j0) == others) j0 += {s.keys};")
+            w.line("return j0;")
+        w.line(";")
+        with w.block("do"):
+            self._tiles(f"seek(j0 + {s.keys})", "seek(0)")
+            w.line("if (others) break;")
+            w.line("f32 rest = 0;       // NaN, if a value is not finite")
+            with w.block(f"for (i32 j0 = 0; j0 < {self.keys}; j0 += {s.keys})"):
+                w.line("if (counts(j0)) continue;")
+                self.panels.v.look(self.ev, s.threads, "j0", "rest = w_fma({}, 0.0f, rest);",
+                                   self.unaligned)
+            w.line("others = __syncthreads_or(rest != rest);")
+        w.line("while (others);")
+
+    def _tiles(self, following: str, first: str) -> None:
+        """A loop over tiles of keys; queries and keys are there, or on their way, as it begins."""
+        w, s, p = self.w, self.shape, self.panels
+        w.line(f"i32 j0 = {first};")
+        if p.resident:
+            with self.ev.scope(f"if (j0 < {self.keys})"):
+                self._fill(p.k, "j0")
+        with self.ev.scope(f"while (j0 < {self.keys})"):
+            w.line(f"f32 s[{s.rows}][{s.columns}] = {{}};")
+            if p.resident:
+                self._arrived()
+                self._fill(p.v, "j0")
+                self._scores()
+            else:
+                w.line("__syncthreads();")
+                self._fill(p.v, "j0")
+                with self.ev.scope(f"for (i32 c0 = 0; c0 < {self.depth}; c0 += {CHUNK})"):
+                    self._fill(p.q, "i0", "c0")
+                    self._fill(p.k, "j0", "c0")
+                    self._arrived()
+                    self._scores()
+                    w.line("__syncthreads();")
+            w.line(f"const i32 next = {following};")
+            self._weights()
+            if p.resident:
+                self._arrived()
+                with self.ev.scope(f"if (next < {self.keys})"):
+                    self._fill(p.k, "next")
+            else:
+                w.line("__syncwarp();")
+            self._results()
+            w.line("j0 = next;")
+
+    def _arrived(self) -> None:
+        self.w.line("w_copies_done();")
+        self.w.line("__syncthreads();")
+
+    # ---- scores and weights
+
+    def _scores(self) -> None:
+        p = self.panels
+        self.w.line(f"w_rows_by_rows<{p.q.columns}, {4 * p.q.pitch}, {LANES * p.k.pitch}>"
+                    f"(s, queries + row * {p.q.pitch}, keys + tx * {p.k.pitch});")
 
     def _weights(self) -> None:
-        """Scores of one row become weights; what was summed before is scaled."""
-        w, f = self.w, self.form
-        w.line(f"f32 top = {_LOWEST};")
+        """Scores become weights; scales are for what was summed before."""
+        w, f, s, p = self.w, self.form, self.shape, self.panels
+        w.line(f"f32 top[{s.rows}];")
+        whole, plain = unmasked(f.score, self._bounds()) if self.skips else (False, f.score)
+        if f.counts is not None and whole is not False:
+            whole = both(whole, must_hold(f.counts, self._bounds()))
+        if whole is False:
+            self._masked(f.score, f.counts)
+        else:
+            self._ends("j", self.keys, s.keys)
+            edges = [f"{a}0 + {n} <= {size}" for a, n, size in (
+                ("i", s.queries, self.queries), ("j", s.keys, self.keys)) if size % n]
+            with self.ev.scope(f"if ({' && '.join([text(whole), *edges])})"):
+                self._masked(plain, None, whole=True)
+            with self.ev.scope("else"):
+                self._masked(f.score, f.counts)
+        self._join("top", s.rows, "fmaxf(a, b)")
         w.line("#pragma unroll")
-        with self.ev.scope("for (i32 t = 0; t < 4; ++t)"):
-            w.line("const i32 j = j0 + tx * 4 + t;")
-            w.line(f"f32 x = {_LOWEST};")
-            with self.ev.scope(f"if (i < {self.queries} && j < {self.keys})"):
-                self.ev.axes[f.key] = "j"
-                self._given("s[r][t]")
-                w.line(f"x = {self.ev.value(f.score)};")
-                if f.counts is not None:
-                    w.line(f"some[r] = some[r] || {self.ev.value(f.counts)};")
-            w.line("s[r][t] = x;")
-            w.line("top = w_maximum(top, x);")
-        w.line(f"top = w_maximum(most[r], w_join_lanes<16>(top, {_MOST}));")
-        # before there is a score, nothing was summed: any finite base will do
-        w.line(f"const f32 low = top == {_LOWEST} ? 0.0f : base(top);")
-        w.line(f"scale[r] = most[r] == {_LOWEST} ? 0.0f : expf(base(most[r]) - low);")
-        w.line("most[r] = top;")
-        w.line("f32 sum = 0;")
-        w.line("#pragma unroll")
-        with w.block("for (i32 t = 0; t < 4; ++t)"):
-            w.line("const f32 p = expf(s[r][t] - low);")
-            w.line("sum += p;")
-            w.line(f"weights[(tx * 4 + t) * {PITCH} + ty * 4 + r] = p;")
-        w.line(f"total[r] = total[r] * scale[r] + w_join_lanes<16>(sum, {_PLUS});")
+        with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
+            w.line("const f32 before = most[r];")
+            w.line("most[r] = fmaxf(before, top[r]);")
+            # before there is a score, nothing was summed: any finite base will do
+            w.line(f"const f32 low = most[r] == {_LOWEST} ? 0.0f : base(most[r]);")
+            w.line(f"scale[r] = before == {_LOWEST} ? 0.0f : expf(base(before) - low);")
+            w.line("f32 sum = 0;")
+            w.line("#pragma unroll")
+            with w.block(f"for (i32 t = 0; t < {s.columns}; ++t)"):
+                w.line("const f32 weight = expf(s[r][t] - low);")
+                w.line("sum += weight;")
+                w.line(f"weights[(row + 4 * r) * {p.weights} + tx + {LANES} * t] = weight;")
+            w.line("total[r] = total[r] * scale[r] + sum;")
 
-    def _given(self, text: str) -> None:
-        f32 = DTYPES["f32"]
-        for e in _scores(self.form.score):
-            assert e.dtype is f32
-            self.ev.given[e] = text
+    def _masked(self, score: Expr, counts: Expr | None, whole: bool = False) -> None:
+        """What is done to scores, and the greatest of a thread's in each row.
+
+        NaN is left out there: as a weight, it makes all results of the row NaN.
+        """
+        w, f, s = self.w, self.form, self.shape
+        with self._rows():
+            w.line(f"top[r] = {_LOWEST};")
+            if whole and f.counts is not None:
+                w.line("some[r] = true;")
+            w.line("#pragma unroll")
+            with self.ev.scope(f"for (i32 t = 0; t < {s.columns}; ++t)"):
+                w.line(f"const i32 j = j0 + tx + {LANES} * t;")
+                self.ev.axes[f.key] = "j"
+                inside = [] if whole else [
+                    f"{a} < {size}" for a, n, size in (("i", s.queries, self.queries),
+                                                       ("j", s.keys, self.keys)) if size % n]
+                w.line(f"f32 x = {_LOWEST};")
+                with self.ev.scope(f"if ({' && '.join(inside) or 'true'})"):
+                    for e in _scores(f.score):
+                        self.ev.given[e] = "s[r][t]"
+                    w.line(f"x = {self.ev.value(score)};")
+                    if counts is not None:
+                        w.line(f"some[r] = some[r] || {self.ev.value(counts)};")
+                w.line("s[r][t] = x;")
+                w.line("top[r] = fmaxf(top[r], x);")
 
     # ---- results
 
     def _results(self) -> None:
-        w = self.w
+        w, s, p = self.w, self.shape, self.panels
+        w.line(f"f32 part[{s.rows}][{self.sums}] = {{}};")
+        w.line(f"w_rows_by_columns<{s.keys}, {4 * p.weights}, {p.v.pitch}, {4 * LANES}>"
+               f"(part, weights + row * {p.weights}, values + 4 * tx);")
         w.line("#pragma unroll")
-        with self.ev.scope(f"for (i32 h = 0; h < {self.panels}; ++h)"):
-            w.line("__syncthreads();")
-            header = f"for (i32 e = (i32)threadIdx.x; e < {TILE * TILE}; e += {THREADS})"
-            with self.ev.scope(header):
-                w.line(f"const i32 d = h * {TILE} + e % {TILE}, j = j0 + e / {TILE};")
-                self._fill(f"panels[e / {TILE} * {PITCH} + e % {TILE}]", self.form.v,
-                           f"j < {self.keys} && d < {self.width}")
-            w.line("__syncthreads();")
-            w.line("f32 part[4][4] = {};")
-            self._multiply(TILE, "weights", "panels", "part")
+        with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
             w.line("#pragma unroll")
-            with w.block("for (i32 r = 0; r < 4; ++r)"):
-                w.line("#pragma unroll")
-                w.line("for (i32 t = 0; t < 4; ++t) out[r][h * 4 + t] = "
-                       "w_fma(out[r][h * 4 + t], scale[r], part[r][t]);")
+            w.line(f"for (i32 c = 0; c < {self.sums}; ++c) "
+                   "out[r][c] = w_fma(out[r][c], scale[r], part[r][c]);")
 
     def _finish(self) -> None:
         w, f = self.w, self.form
@@ -197,17 +383,32 @@ class _Code:
         w.line(f"const f32 lost = most[r] == {_LOWEST} ? expf(most[r] - base(most[r])) : 0.0f;")
         w.line("const f32 sum = total[r] + lost;")
         if f.counts is not None:
-            w.line(f"const bool counted = w_join_lanes<16>(some[r], {_EITHER});")
+            w.line(f"const bool counted = w_join_lanes<{LANES}>(some[r], {_EITHER});")
         with self.ev.scope(f"if (i < {self.queries})"):
             self.ev.accs.update({f.total: "sum", f.some: "counted"})
             w.line(f"const f32 divisor = {self.ev.value(f.divisor)};")
+            self._store()
+
+    def _store(self) -> None:
+        """The results of a row, four at a time where memory has them so."""
+        w, (name, index) = self.w, self.form.result
+        wide = runs_in_fours(index, self.form.value) and name not in self.unaligned
+        w.line("#pragma unroll")
+        with self.ev.scope(f"for (i32 g = 0; g < {self.panels.groups}; ++g)"):
+            w.line(f"const i32 d = g * {4 * LANES} + tx * 4;")
+            self.ev.axes[self.form.value] = "d"
+            if wide:
+                w.line("w_vec<f32, 4> y;")
+                w.line("#pragma unroll")
+                w.line("for (i32 c = 0; c < 4; ++c) y.v[c] = (out[r][4 * g + c] + lost) / divisor;")
+                w.line(f"if (d < {self.width}) "
+                       f"*(w_vec<f32, 4>*)({name} + ({self.ev.index(index)})) = y;")
+                return
             w.line("#pragma unroll")
-            with self.ev.scope(f"for (i32 c = 0; c < {4 * self.panels}; ++c)"):
-                w.line(f"const i32 d = c / 4 * {TILE} + tx * 4 + c % 4;")
-                self.ev.axes[f.value] = "d"
-                name, index = f.result
-                w.line(f"if (d < {self.width}) {name}[{self.ev.index(index)}] = "
-                       "(out[r][c] + lost) / divisor;")
+            with self.ev.scope("for (i32 c = 0; c < 4; ++c)"):
+                self.ev.axes[self.form.value] = "(d + c)"
+                w.line(f"if (d + c < {self.width}) {name}[{self.ev.index(index)}] = "
+                       "(out[r][4 * g + c] + lost) / divisor;")
 
 
 def _scores(e: Expr) -> Iterator[Expr]:
@@ -215,3 +416,8 @@ def _scores(e: Expr) -> Iterator[Expr]:
         yield e
     for a in e.args:
         yield from _scores(a)
+
+
+def _extent(axis: Axis) -> int:
+    assert isinstance(axis.extent, int)
+    return axis.extent

@@ -23,6 +23,6 @@ def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], 
                 ) -> KernelCode:
     """The function of a kernel; `unaligned` are buffers that may begin anywhere."""
     if isinstance(kernel, Library):
-        return emit_attention(kernel, name)
+        return emit_attention(kernel, name, unaligned, target)
     return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
         or emit_loops(kernel, name, unaligned)
