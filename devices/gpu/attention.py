@@ -179,7 +179,9 @@ def attention_of(parts: tuple[Step, Step, Step], scores: str, weights: str
     to_score = _moved(store.index, next(iter(at))) if len(at) == 1 else None
     if to_score is None:
         return None
-    deep = Substitution(to_score.get)
+    # the axis of their sum may be named as the keys' is
+    depth = {a: Axis(f"{a.name}_depth", a.extent) for a in product.stages[0].axes}
+    deep = Substitution({**to_score, **{a: as_index(b) for a, b in depth.items()}}.get)
     raw = [e for e in product.reduces[0].value.args if e.kind == "load" and not e.args]
     if len(raw) != 2:
         return None
@@ -191,7 +193,7 @@ def attention_of(parts: tuple[Step, Step, Step], scores: str, weights: str
     one, two = (names.of(0, deep.expr(e)) for e in raw)
     end = last.stages[1].stores[0]
     result = (names.inside(2, end.buffer), names.linear(2, end.buffer, end.index))
-    return _form(names, last, product.stages[0].axes, (one, two, names.of(2, v)), score, counts,
+    return _form(names, last, tuple(depth.values()), (one, two, names.of(2, v)), score, counts,
                  softmax, result)
 
 

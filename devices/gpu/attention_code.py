@@ -153,8 +153,7 @@ class _Code:
         with self._rows():
             self._finish()
         head = signature(self.kernel, self.name, s.threads)
-        code = "\n".join([f"// {plan}", "extern __shared__ __align__(16) u8 w_shared[];",
-                          head + " {", *w.lines, "}", ""])
+        code = "\n".join([f"// {plan}", head + " {", *w.lines, "}", ""])
         blocks = tuple((_extent(a), 1) for a in f.batch)
         return KernelCode(self.name, code, s.threads, (*blocks, (self.queries, s.queries)),
                           plan=plan, shared=4 * _floats(f, s))
@@ -162,7 +161,8 @@ class _Code:
     def _begin(self) -> None:
         """Shared memory, and which tile this block has, which rows this thread."""
         w, f, s, p = self.w, self.form, self.shape, self.panels
-        before = "(f32*)w_shared"
+        before = "panels"
+        w.line(f"w_memory(panels, {_floats(f, s)});")
         for panel in (p.q, p.k, p.v):
             w.line(f"f32* const {panel.name} = {before};")
             before = f"{panel.name} + {panel.size}"

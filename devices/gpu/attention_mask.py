@@ -58,7 +58,7 @@ class Numbers:
 
 
 class Texts:
-    """Bounds as texts of 32-bit integers, conditions as texts or, where they are known, booleans."""
+    """Bounds as texts of 32-bit integers, conditions as texts, or as booleans that are known."""
 
     def __init__(self, axes: Mapping[Axis, tuple[str, str]]) -> None:
         self.axes = axes
@@ -193,7 +193,8 @@ def _as_index(e: Expr) -> Index | None:
         found = as_index(int(e.what))
     elif e.kind == "index":
         found = e.index[0]
-    elif e.kind == "apply" and e.what in ("add", "sub", "mul", "neg", "convert"):
+    elif e.kind == "apply" and e.what in ("add", "sub", "mul", "neg", "convert",
+                                             "floor_divide", "shift_right"):
         parts = [_as_index(a) for a in e.args]
         if all(p is not None for p in parts):
             found = _combined(e.what, [p for p in parts if p is not None])
@@ -208,6 +209,12 @@ def _combined(op: str, parts: list[Index]) -> Index | None:
         a, b = parts
         scale = b.const if b.is_constant else a.const if a.is_constant else None
         return (a if b.is_constant else b) * scale if scale is not None else None
+    if op in ("floor_divide", "shift_right"):
+        by = parts[1].const
+        if not parts[1].is_constant or not isinstance(by, int) or not 0 <= by < 1 << 20:
+            return None
+        by = by if op == "floor_divide" else 1 << min(by, 30)
+        return parts[0] // by if by else None
     if op == "neg":
         return parts[0] * -1
     return parts[0] if op == "convert" else parts[0] + parts[1] if op == "add" \

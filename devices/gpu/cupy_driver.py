@@ -154,6 +154,8 @@ class CupyDriver:
             if shared > _SHARED:
                 api.funcSetAttribute(found, api.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                                      shared)
+                api.funcSetAttribute(
+                    found, api.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100)
             return found
 
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:

@@ -59,8 +59,8 @@ __device__ void w_rows_by_rows(f32 (&sum)[R][C], const f32* a, const f32* b) {
 }
 """,
     "w_rows_by_columns": """\
-// sum[r][t] += the products of N numbers of a's row r and b's column t, added up; columns are groups
-// of 4, so far apart; rows of b are PITCH apart; N is a multiple of 4
+// sum[r][t] += the products of N numbers of a's row r and b's column t, added up; columns are
+// groups of 4, so far apart; rows of b are PITCH apart; N is a multiple of 4
 template<i32 N, i32 A_STEP, i32 PITCH, i32 APART, i32 R, i32 C>
 __device__ void w_rows_by_columns(f32 (&sum)[R][C], const f32* a, const f32* b) {
 #pragma unroll 2

@@ -83,6 +83,7 @@ class EmulatedDriver:
         self._libraries: list[Any] = []
         self._blocks: list[tuple[Any, int, int]] = []
         self._names: dict[int, Any] = {}
+        self._shared: dict[int, int] = {}   # bytes that a function may be launched with
 
     def count(self) -> int:
         return self.devices
@@ -235,10 +236,12 @@ class EmulatedDriver:
         assert address is not None
         function.arity = module[f"arity_{name}"]()
         self._names[address] = function
+        self._shared[address] = max(shared, 48 << 10)
         return address
 
     def launch(self, function: int, grid: int, block: int, shared: int, params: int) -> None:
         self._alive()
+        assert shared <= self._shared[function], "more shared memory than was asked for"
         name = self._names[function]
         number = name.arity
         values = (ctypes.c_int64 * number)(*(
@@ -250,7 +253,7 @@ class EmulatedDriver:
             assert values                       # what `own` points to
             self.used.add(("launch", self.stream()))
             self.launches.append((grid, block))
-            name(ctypes.c_uint(grid), ctypes.c_uint(block), own)
+            name(ctypes.c_uint(grid), ctypes.c_uint(block), ctypes.c_uint(shared), own)
             self._check_margins()
         self._do(work)
 
@@ -346,10 +349,10 @@ def _launchers(source: str) -> str:
         head = r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\('
         found = re.match(head, part)
         assert found
-        meet = "true" if re.search(r"w_join|__sync|__shfl", part) else "false"
-        call = f"emulated_launch<{meet}>({found[1]}, grid, block, params)"
+        meet = "true" if re.search(r"w_join|w_shuffle|__sync|__shfl", part) else "false"
+        call = f"emulated_launch<{meet}>({found[1]}, grid, block, shared, params)"
         out.append(f'extern "C" void launch_{found[1]}(unsigned grid, unsigned block, '
-                   f"void** params) {{ {call}; }}")
+                   f"unsigned shared, void** params) {{ {call}; }}")
         out.append(f'extern "C" int arity_{found[1]}() {{ return arity({found[1]}); }}')
     count = "template<class... A> int arity(void (*)(A...)) { return sizeof...(A); }"
     return "\n".join([count, *out])

@@ -15,7 +15,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static       // the threads of a block share what no other block uses meanwhile
-#define w_memory(name, count) static float name[count] __attribute__((aligned(16)))
+#define w_memory(name, count) float* const name = (float*)emulator::memory(4 * (count))
 
 struct EmulatedIndex { unsigned x, y, z; };
 static EmulatedIndex threadIdx, blockIdx, blockDim, gridDim;
@@ -85,6 +85,9 @@ struct Thread {
 static Thread threads[MOST];
 static char* stacks = nullptr;
 static Context scheduler;
+static unsigned char* shared = nullptr;     // what a launch gives to a block, and bytes behind it
+static unsigned shared_bytes = 0;
+const unsigned SHARED = 227 << 10, BEHIND = 256;
 static int current = 0, count = 0, alive = 0;
 static unsigned long progress = 0;
 static Barrier block_barrier, warp_barriers[MOST / WARP];
@@ -143,6 +146,23 @@ inline void run_block(int n) {
   }
 }
 
+inline void prepare_shared(unsigned bytes) {
+  if (bytes > SHARED) fail("more shared memory than a block can have");
+  if (!shared) shared = (unsigned char*)std::aligned_alloc(256, SHARED + BEHIND);
+  shared_bytes = bytes;
+  std::memset(shared, 0xFF, bytes + BEHIND);      // numbers in it are NaN at first
+}
+
+inline void check_shared() {
+  for (unsigned i = 0; i < BEHIND; ++i)
+    if (shared[shared_bytes + i] != 0xFF) fail("a write behind the shared memory");
+}
+
+inline unsigned char* memory(unsigned bytes) {
+  if (bytes > shared_bytes) fail("more shared memory than the launch gave");
+  return shared;
+}
+
 }  // namespace emulator
 
 // ---- what kernels call
@@ -152,6 +172,14 @@ inline void __syncthreads() { emulator::wait(emulator::block_barrier, emulator::
 inline void __syncwarp(unsigned = ~0u) {
   emulator::wait(emulator::warp_barriers[emulator::current / emulator::WARP],
                  emulator::warp_size());
+}
+
+inline int __syncthreads_or(int one) {
+  static unsigned long seen[2];   // the barriers at which a thread said so, the latest two
+  const unsigned long own = emulator::block_barrier.generation + 1;
+  if (one) seen[own % 2] = own;
+  __syncthreads();
+  return seen[own % 2] == own;
 }
 
 inline unsigned __shfl_xor_sync(unsigned, unsigned word, int distance) {
@@ -183,11 +211,12 @@ template<bool threads_meet, class... A> struct EmulatedLaunch {
   template<size_t... I> void call(std::index_sequence<I...>) { kernel(*(A*)params[I]...); }
   void once() { call(std::index_sequence_for<A...>()); }
 
-  void run(unsigned grid, unsigned block) {
+  void run(unsigned grid, unsigned block, unsigned shared) {
     gridDim = {grid, 1, 1};
     blockDim = {block, 1, 1};
     for (unsigned b = 0; b < grid; ++b) {
       blockIdx = {b, 0, 0};
+      emulator::prepare_shared(shared);
       if (threads_meet) {
         emulator::body = [](void* self) { ((EmulatedLaunch*)self)->once(); };
         emulator::body_data = this;
@@ -198,11 +227,13 @@ template<bool threads_meet, class... A> struct EmulatedLaunch {
           once();
         }
       }
+      emulator::check_shared();
     }
   }
 };
 
 template<bool threads_meet, class... A>
-void emulated_launch(void (*kernel)(A...), unsigned grid, unsigned block, void** params) {
-  EmulatedLaunch<threads_meet, A...>{kernel, params}.run(grid, block);
+void emulated_launch(void (*kernel)(A...), unsigned grid, unsigned block, unsigned shared,
+                     void** params) {
+  EmulatedLaunch<threads_meet, A...>{kernel, params}.run(grid, block, shared);
 }

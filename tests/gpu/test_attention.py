@@ -10,7 +10,14 @@ import pytest
 import weft
 from tests.gpu.double import EmulatedDriver
 from tests.gpu.harness import emulated, needs_compiler
-from weft.devices.gpu.nvrtc import build, nvrtc_problem
+from weft.compiler.kernel.expr import Expr
+from weft.compiler.kernel.index import Axis, as_index
+from weft.compiler.types import DTYPES
+from weft.devices.gpu import attention_code
+from weft.devices.gpu.attention_mask import Numbers, tile_counts, unmasked
+from weft.devices.gpu.nvrtc import build as compiled
+from weft.devices.gpu.nvrtc import nvrtc_problem
+from weft.frontend.numpy.common import as_array, build
 
 pytestmark = needs_compiler
 needs_nvrtc = pytest.mark.skipif(nvrtc_problem() is not None, reason=str(nvrtc_problem()))
@@ -50,6 +57,16 @@ def causal(q, k, v):
     return weft.nn.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
+def by_numbers(keep, q, k, v):
+    """Only the keys that a condition of the numbers of queries and keys keeps."""
+    s = q @ np.swapaxes(k, -1, -2) * np.float32(0.3)
+    shape = s.node.shape[-2:]
+    i, j = (as_array(build().iota(shape=shape, axis=n, dtype=DTYPES["i64"])) for n in (0, 1))
+    s = np.where(keep(i, j), s, np.float32(-np.inf))
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True) @ v
+
+
 def split_heads(x, wq, wk, wv):
     """As in a block of a transformer: heads are cut out of features, and joined behind."""
     return weft.nn.multi_head_attention(x @ wq, x @ wk, x @ wv, 2, is_causal=True)
@@ -68,6 +85,7 @@ CASES = {
     "mask": (masked, (*three(1, 2, 40, 70, 16, 16), rand(1, 2, 40, 70, seed=4) > -1)),
     "causal": (causal, three(1, 2, 100, 100, 16, 16)),
     "grouped": (causal, (rand(1, 4, 40, 16), rand(1, 2, 40, 16), rand(1, 2, 40, 16, seed=5))),
+    "as many keys as elements": (causal, three(2, 3, 32, 32, 32, 32)),
     "heads": (split_heads, (rand(1, 66, 32), *(rand(32, 32, seed=i) for i in range(3)))),
 }
 
@@ -157,10 +175,115 @@ def test_what_stays_three_kernels(name: str) -> None:
         np.testing.assert_allclose(g.get(), w, rtol=2e-5, atol=2e-5)
 
 
+MASKS = {
+    "causal": lambda i, j: j <= i,
+    "keys before": lambda i, j: j < i + 1,
+    "keys from behind": lambda i, j: i >= j - 30,
+    "offset": lambda i, j: i + 40 >= j,
+    "window": lambda i, j: (j <= i) & (i - j < 24),
+    "window of both sides": lambda i, j: np.logical_and(i - j <= 20, j - i <= 20),
+    "first keys and a window": lambda i, j: (j < 4) | ((j <= i) & (j > i - 16)),
+    "blocks": lambda i, j: i // 32 == j // 32,
+    "other blocks": lambda i, j: ~((i // 48 != j // 48) | (j == i + 1)),
+    "all but one": lambda i, j: j != 2 * i,
+    "no comparison of indices": lambda i, j: (i ^ j) < 50,
+    "scaled": lambda i, j: 2 * j <= 3 * i,
+    "only the last": lambda i, j: j >= 190,
+}
+TILES = [attention_code.Shape(*s) for s in (
+    (16, 8, 8), (8, 8, 8), (16, 4, 8), (8, 4, 8), (8, 4, 4), (4, 4, 4))]
+
+
+def numbered(name: str) -> Function:
+    return lambda q, k, v: by_numbers(MASKS[name], q, k, v)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_of_indices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles that a mask leaves out are passed over, and what is in them counts as for NumPy."""
+    args = three(1, 2, 150, 200, 16, 16)
+    f = numbered(name)
+    shape = TILES[list(MASKS).index(name) % len(TILES)]
+    monkeypatch.setattr(attention_code, "shape_for", lambda form, target: shape)
+    jitted = weft.jit(f, device="gpu")
+    text = jitted.lower(*args).text("cuda")
+    known = name != "no comparison of indices"
+    assert "// attention" in text and ("seek" in text) == known
+    v = args[2]
+    for value, row in ((0.0, 0), (np.inf, 199), (np.nan, 0), (-np.inf, 70)):
+        args = (*args[:2], _with(v, value, 0, 1, row, 3))
+        with np.errstate(all="ignore"):
+            want = np.asarray(weft.jit(f)(*args))
+        np.testing.assert_allclose(jitted(*args).get(), want, rtol=2e-5, atol=2e-5)
+
+
+def test_masks_of_indices_are_bounds() -> None:
+    """Of every mask: a tile is passed over only if nothing in it counts, and is whole only if all
+    does."""
+    i, j = Axis("i", 150), Axis("j", 200)
+    score = Expr("load", DTYPES["f32"], "score", (), (as_index(0),))
+    lowest = Expr("const", DTYPES["f32"], np.float32(-np.inf))
+    number = {a: Expr("index", DTYPES["i64"], None, (), (as_index(a),)) for a in (i, j)}
+
+    def compare(op: str, a: Expr, b: Expr) -> Expr:
+        return Expr("apply", DTYPES["bool"], op, (a, b))
+
+    def shifted(a: Axis, by: int) -> Expr:
+        return Expr("apply", DTYPES["i64"], "add", (
+            number[a], Expr("const", DTYPES["i64"], np.int64(by))))
+
+    rng = np.random.default_rng(0)
+    grid = np.arange(150)[:, None], np.arange(200)[None]
+    ops = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+           "eq": np.equal, "ne": np.not_equal}
+    for op, ufunc in ops.items():
+        for by in (-37, 0, 5):
+            mask = ufunc(grid[0] + by, grid[1])
+            e = Expr("apply", DTYPES["f32"], "select", (
+                compare(op, shifted(i, by), number[j]), score, lowest))
+            for _ in range(50):
+                a, b = (int(x) for x in rng.integers(0, 140, 2))
+                c, d = a + int(rng.integers(1, 10)), b + int(rng.integers(1, 60))
+                over = Numbers({i: (a, c - 1), j: (b, d - 1)})
+                part = mask[a:c, b:d]
+                assert tile_counts(e, None, over) == part.any(), (op, by, a, b, c, d)
+                assert unmasked(e, over)[0] == part.all(), (op, by, a, b, c, d)
+
+
+@pytest.mark.parametrize("shape", TILES, ids=str)
+@pytest.mark.parametrize("name", ["sizes that tiles do not divide", "bias", "heads", "wide"])
+def test_tiles(name: str, shape: attention_code.Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any tile gives the same."""
+    monkeypatch.setattr(attention_code, "shape_for", lambda form, target: shape)
+    f, args = CASES[name]
+    jitted = weft.jit(f, device="gpu")
+    assert f"tiles of {shape.queries} queries and {shape.keys} keys" in \
+        jitted.lower(*args).text("cuda")
+    np.testing.assert_allclose(jitted(*args).get(), weft.jit(f)(*args), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("depth", [130, 200])
+def test_long_queries(depth: int) -> None:
+    """Such that do not stay in shared memory."""
+    args = three(1, 1, 70, 131, depth, 24)
+    jitted = weft.jit(causal, device="gpu")
+    assert "c0 += 64" in jitted.lower(*args).text("cuda")
+    np.testing.assert_allclose(jitted(*args).get(), weft.jit(causal)(*args), rtol=2e-5, atol=2e-5)
+
+
+def test_arrays_that_begin_anywhere() -> None:
+    """Rows of a loop's arrays need not begin at a multiple of 16 bytes."""
+    def f(q, k, v):
+        return weft.scan(lambda c, x: (c, plain(x[0], x[1], x[2])), np.float32(0), (q, k, v))[1]
+    args = rand(3, 17, 5), rand(3, 17, 5, seed=1), rand(3, 17, 5, seed=2)
+    jitted = weft.jit(f, device="gpu")
+    np.testing.assert_allclose(jitted(*args).get(), weft.jit(f)(*args), rtol=2e-5, atol=2e-5)
+
+
 @needs_nvrtc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_compiles(arch: str) -> None:
     for name in ("wide", "causal", "mask", "heads"):
         f, args = CASES[name]
         text = weft.jit(f, device="gpu").lower(*args).text("cuda")
-        assert build(text, arch).cubin
+        assert compiled(text, arch).cubin
