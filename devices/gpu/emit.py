@@ -10,6 +10,7 @@ from weft.devices.gpu.attention_code import emit_attention
 from weft.devices.gpu.loops import KernelCode, emit_loops
 from weft.devices.gpu.product import emit_product
 from weft.devices.gpu.tiles import emit_tiles
+from weft.devices.gpu.updates import emit_updates
 
 __all__ = ["emit_kernel", "has_code"]
 
@@ -25,4 +26,4 @@ def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], 
     if isinstance(kernel, Library):
         return emit_attention(kernel, name, unaligned, target)
     return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
-        or emit_loops(kernel, name, unaligned)
+        or emit_updates(kernel, name) or emit_loops(kernel, name, unaligned)

@@ -88,6 +88,12 @@ template<i32 N, i32 R, class S, class J> __device__ S w_join_columns(u8* memory,
   return parts[threadIdx.x % R];
 }
 """,
+    "w_owner": """\
+// which of so many warps a key is of: by a multiplication that spreads neighbours (Knuth, 6.4)
+__device__ u32 w_owner(u64 key, u32 warps) {
+  return (u32)((u64)((u32)(key ^ key >> 32) * 2654435761u) * warps >> 32);
+}
+""",
     "w_fma": """\
 // a * b + c, rounded once where that is one instruction
 __device__ f32 w_fma(f32 a, f32 b, f32 c) { return fmaf(a, b, c); }

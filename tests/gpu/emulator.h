@@ -192,6 +192,19 @@ inline unsigned __shfl_xor_sync(unsigned, unsigned word, int distance) {
   return found;
 }
 
+inline unsigned __ballot_sync(unsigned, bool value) {
+  using namespace emulator;
+  const int begin = current / WARP * WARP;
+  words[current] = value;
+  __syncwarp();
+  unsigned found = 0;
+  for (int i = 0; i < WARP && begin + i < count; ++i) found |= words[begin + i] << i;
+  __syncwarp();
+  return found;
+}
+
+inline int __ffs(int x) { return __builtin_ffs(x); }
+
 template<class T> T atomicCAS(T* p, T expected, T wanted) {
   const T old = *p;
   if (old == expected) *p = wanted;

@@ -66,6 +66,28 @@ def test_many_updates_that_meet() -> None:
     cases.check(run(cases.graph, cases.arrays))
 
 
+@needs_compiler
+def test_updates_in_their_order() -> None:
+    """Places are shared by warps; the bits are those of one thread that makes all updates."""
+    def build(b: Builder, x: Node, at: Node, v: Node, y: Node, w: Node) -> tuple[Node, ...]:
+        def put(x: Node, v: Node, combine: str, position: int = 0, mode: str = "clip") -> Node:
+            return b.add("scatter", x, at, v, axes=(position,), position=position, mode=mode,
+                         combine=combine)
+        return (put(x, v, "add"), put(x, v, "set", 0, "drop"), put(y, w, "add", 1),
+                put(y, w, "mul", 1, "drop"))
+
+    # 1500 turns: more than are looked at together; rounding shows the order
+    at = RNG.integers(0, 9, 1500)
+    at[::7] = 40                # outside
+    arrays = [RNG.standard_normal(s).astype(np.float32)
+              for s in ((9,), (1500,), (70, 9), (70, 1500))]
+    x, v, y, w = arrays
+    graph = graph_of(build, x, at, v, y, w)
+    assert sum("updates in their order" in line
+               for line in lowered(graph).text("cuda").splitlines()) == 4
+    check(graph, x, at, v, y, w)
+
+
 # ---- products
 
 @needs_compiler
