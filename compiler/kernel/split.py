@@ -40,6 +40,8 @@ SEARCHED = 1 << 12      # turns in a chunk where an argmax is, which are run thr
 LONG = 2 * CHUNK        # turns, of all rows together, from which a reduction is split
 FEW_ROWS = 64           # with more rows, these are enough for the threads
 CYCLES = 64             # chunks of a symbolic size: each takes every CYCLES-th block
+BESIDE = 128            # rows that lie side by side, of a block of threads
+LEAST, DEEPEST = 64, 1024       # turns of a chunk of such rows
 _OPS = frozenset({"sum", "prod", "max", "min", "and", "or"})
 _ARGS = {"argmax": "max", "argmin": "min"}
 
@@ -48,12 +50,24 @@ _ARGS = {"argmax": "max", "argmin": "min"}
 class Chunks:
     """When reductions are split, and into what: chunks of about `turns`, where all rows together
     have more than `long`, and there are at most `rows` of them, or `across` where neighbours in
-    memory are neighbouring rows."""
+    memory are neighbouring rows.
+
+    With `blocks`, chunks there are such that there are about so many blocks of `BESIDE` rows.
+    """
 
     turns: int
     long: int
     rows: int
     across: int
+    blocks: int = 0
+
+    def room(self, turns: int, rows: int, across: bool, arg: bool) -> int:
+        """The most turns of a row that are a chunk, of so many that it has."""
+        most = min(SEARCHED, self.turns) if arg else self.turns
+        if not across or not self.blocks:
+            return max(1, most // (rows if across else 1))
+        wanted = turns * -(-rows // BESIDE) // self.blocks
+        return max(LEAST, min(wanted, LEAST if arg else DEEPEST))
 
 
 def split_reductions(program: Program, target: Target, chunks: Chunks | None = None) -> Program:
@@ -112,7 +126,7 @@ def _first_long(kernel: Kernel, start: int, chunks: Chunks) -> tuple[int, _Cut] 
         across = _across(kernel, stage)
         few = rows <= (chunks.across if across and not _is_product(stage) else chunks.rows)
         if few and _splittable(kernel, i, chunks.long) and _long(stage, rows, chunks.long):
-            cut = _cut(stage, rows, across, chunks.turns)
+            cut = _cut(stage, rows, across, chunks)
             if cut is not None:
                 return i, cut
     return None
@@ -190,11 +204,11 @@ class _Cut:
     across: bool
 
 
-def _cut(stage: Stage, rows: int, across: bool, turns: int) -> _Cut | None:
+def _cut(stage: Stage, rows: int, across: bool, chunks: Chunks) -> _Cut | None:
     """Axes from the outermost on are chunks as they are until a chunk fits behind them; the next
     one is cut. Where memory runs across rows, these share the chunk."""
-    most = min(SEARCHED, turns) if any(r.op in _ARGS for r in stage.reduces) else turns
-    room = max(1, most // (rows if across else 1))
+    arg = any(r.op in _ARGS for r in stage.reduces)
+    room = chunks.room(prod(map(_extent, stage.axes)), rows, across, arg)
     for p, axis in enumerate(stage.axes):
         behind = stage.axes[p + 1:]
         beside = prod(_extent(a) for a in behind)

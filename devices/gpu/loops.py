@@ -11,18 +11,16 @@ from contextlib import contextmanager
 from math import prod
 
 from weft.compiler.kernel.expr import Expr
-from weft.compiler.kernel.flatten import flatten
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Stage, Store
-from weft.compiler.lazy_dataclass import dataclass, replace
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, numel
 from weft.devices.gpu.accumulate import Accumulator, accumulator
 from weft.devices.gpu.lower import apply, load_value, memory_type, reg, store_value
-from weft.devices.gpu.schedule import Schedule, again, schedule, unit_accesses
-from weft.devices.gpu.unspill import without_scratch
+from weft.devices.gpu.schedule import Schedule, again, unit_accesses
 from weft.devices.gpu.writer import Evaluator, Writer, fits_i32
 
-__all__ = ["KernelCode", "Loops", "emit_loops", "place", "signature"]
+__all__ = ["KernelCode", "Loops", "place", "signature"]
 
 MOST_BLOCKS = 1 << 14       # of a kernel whose threads go on to more points
 JOIN_BYTES = 32             # the most that one thread gives to others: a c128 and its position
@@ -48,31 +46,6 @@ class KernelCode:
     plan: str = ""
     marks: Dim = 0
     shared: int = 0
-
-
-def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset()
-               ) -> KernelCode:
-    """Code for any kernel, by the general schedules.
-
-    `unaligned` are buffers that may begin anywhere, not at a multiple of 16 bytes.
-    """
-    flat = flatten(kernel)
-    plan = schedule(flat, unaligned)
-    if flat.scratch and not _all_held(flat, plan):
-        flat = without_scratch(flat)
-        plan = schedule(flat, unaligned)
-    code = Loops(flat, plan, name, unaligned).emit()
-    if plan.meeting != "last":
-        return code
-    mark = Loops(flat, plan, f"{name}_mark", unaligned, marking=True).emit()
-    return replace(code, text=mark.text + code.text, marks=flat.types[flat.updates].size * 4)
-
-
-def _all_held(kernel: Kernel, plan: Schedule) -> bool:
-    """Whether registers hold all scratch rows."""
-    scratch = {n for n, _ in kernel.scratch}
-    return all(held or not any(s.buffer in scratch for s in stage.stores)
-               for stage, held in zip(kernel.stages, plan.held))
 
 
 def signature(kernel: Kernel, name: str, threads: int, checks: bool = False, marks: bool = False,
@@ -297,8 +270,7 @@ class Loops:
     def _rows(self) -> None:
         k, ev, w, plan = self.kernel, self.ev, self.w, self.plan
         per_block, team = plan.threads // plan.team, plan.team
-        rows = numel(_plain(a) for a in k.axes)
-        self.units = rows
+        rows = self.units = _over(k.axes, plan.columns)
         kind = "i32" if isinstance(rows, int) and rows < 1 << 30 else "i64"
         if team > 1:
             lane = f"/ {per_block}" if plan.across else f"% {team}"
@@ -316,7 +288,7 @@ class Loops:
                     w.line(f"if (!live) row = {ev.dim(rows, kind)} - 1;")
         else:
             w.line(f"const {kind} row = ({kind})blockIdx.x;")
-        place(self.ev, "row", k.axes, kind, 1)
+        place(self.ev, "row", k.axes, kind, plan.columns)
         self._declare_held()
         for number, stage in enumerate(k.stages):
             self._row_stage(stage, number, live)
@@ -493,6 +465,15 @@ def place(ev: Evaluator, flat: str, axes: Sequence[Axis], kind: str, width: int 
 def _plain(axis: Axis) -> Dim:
     assert not isinstance(axis.extent, Index), "a ragged axis is not shared among threads"
     return axis.extent
+
+
+def _over(axes: Sequence[Axis], columns: int) -> Dim:
+    """How many threads share points, of which each takes so many along the last axis."""
+    if columns == 1:
+        return numel(_plain(a) for a in axes)
+    last = _plain(axes[-1])
+    assert isinstance(last, int) and last % columns == 0, "vectors that are not whole"
+    return numel((*(_plain(a) for a in axes[:-1]), last // columns))
 
 
 def _ceil_div(total: Dim, width: int) -> Dim:

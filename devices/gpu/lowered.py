@@ -34,9 +34,9 @@ from weft.devices.protocol import Cache, Compiled, DeviceError, KernelInfo
 __all__ = ["GpuLowered", "Unit", "lower", "supported"]
 
 _KINDS = ("kernels", "cuda", "ptx")
-# A block has enough to do with so many turns; some hundred blocks keep a device busy, and where
-# threads stand side by side on rows, some thousand rows of them do.
-_CHUNKS = Chunks(turns=1 << 13, long=1 << 14, rows=128, across=1 << 12)
+# A block has enough to do with so many turns; some hundred blocks keep a device busy. Where threads
+# stand side by side on rows, a thousand blocks share them evenly.
+_CHUNKS = Chunks(turns=1 << 13, long=1 << 14, rows=128, across=1 << 16, blocks=1 << 10)
 PART = 8                # kernels that are compiled together
 _COMPOSED = frozenset({"call", "pinv"})     # replaced by other ops before a device sees them
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import prod
 
-from weft.compiler.kernel.expr import Expr, walk
+from weft.compiler.kernel.expr import Expr, index_values, walk
 from weft.compiler.kernel.index import Axis, Index
 from weft.compiler.kernel.ir import Kernel, Stage
 from weft.compiler.lazy_dataclass import dataclass
@@ -23,6 +23,7 @@ MOST_THREADS = 1024
 BUSY = 1 << 16          # threads from which a device has enough to do
 TURNS = 8               # of a team's threads along a row, up to which the team is kept small
 HELD = 64               # 4-byte registers for what later stages need again
+MOST_SUMS = 32          # 4-byte registers for sums of the rows that a thread has
 MANY = 1 << 12          # updates that may meet, up to which one thread makes them in their order
 
 
@@ -32,7 +33,8 @@ class Schedule:
 
     `threads` make a block. `vectors` has, for each stage, how many neighbouring elements a thread
     takes at a time. Of kind ``rows``: `team` threads share a row; with `across`, neighbouring
-    threads take neighbouring rows, else neighbouring elements of a row; `held` has, for each stage,
+    threads take neighbouring rows, `columns` of them each, else neighbouring elements of a row;
+    `held` has, for each stage,
     how many turns of a thread's loop are unrolled, so that what a later stage needs again stays in
     registers (0: it is read or computed again). Updates that may meet are made one after another by
     one thread, or, with `meeting`, side by side: ``"atomic"``, by atomic operations in any order,
@@ -46,11 +48,13 @@ class Schedule:
     across: bool = False
     held: tuple[int, ...] = ()
     meeting: str = ""
+    columns: int = 1
 
     def __str__(self) -> str:
         words = [self.kind, f"{self.threads} threads"]
         if self.kind == "rows":
             words.append(f"{self.team} for a row" + (", rows side by side" * self.across))
+            words += [f"{self.columns} for a thread"] if self.columns > 1 else []
         if any(v > 1 for v in self.vectors):
             words.append("vectors of " + ", ".join(map(str, self.vectors)))
         if any(self.held):
@@ -95,6 +99,8 @@ def unit_accesses(kernel: Kernel, stage: Stage, axis: Axis, width: int,
         if index.coefficient(axis) != 1 or buffer in unaligned or width * size > VECTOR_BYTES \
                 or kernel.types[buffer].size == 0:
             return False
+        if axis in kernel.axes and any(v.expr.accs for v in index_values(index)):
+            return False        # a result of each row's own
         rest = [c for atom, c in index.terms if atom != axis]
         return all(isinstance(c, int) and c % width == 0 for c in (*rest, index.const))
 
@@ -147,12 +153,7 @@ def _rows(kernel: Kernel, unaligned: frozenset[str]) -> Schedule:
     inner = [s for s in kernel.stages if s.axes]
     turns = max((prod(map(extent_of, s.axes)) for s in inner), default=1)
     if _across(kernel, inner):
-        team = 1
-        while rows * team < BUSY and team < 32 and team * 8 <= turns:
-            team *= 2
-        threads = max(32, THREADS // team) * team
-        return Schedule("rows", threads, (1,) * len(kernel.stages), team, True,
-                        _held(kernel, team, (1,) * len(kernel.stages)))
+        return _side_by_side(kernel, rows, turns, unaligned)
     wanted = [_row_vector(kernel, s, unaligned) for s in kernel.stages]
     vectors = tuple(min(w for other, w in zip(kernel.stages, wanted) if other.axes == s.axes)
                     for s in kernel.stages)         # so that threads meet the same elements again
@@ -164,6 +165,44 @@ def _rows(kernel: Kernel, unaligned: frozenset[str]) -> Schedule:
         team *= 2
     threads = team if team > 32 else THREADS if rows * team >= BUSY else max(32, team)
     return Schedule("rows", threads, vectors, team, False, _held(kernel, team, vectors))
+
+
+def _side_by_side(kernel: Kernel, rows: int, turns: int, unaligned: frozenset[str]) -> Schedule:
+    """Threads with neighbouring rows: some of each, where nothing is held from stage to stage, and
+    teams where there are few rows."""
+    scalar = (1,) * len(kernel.stages)
+    columns = _columns(kernel, unaligned)
+    while True:
+        units = -(-rows // columns)
+        side = 1
+        while side < 32 and side < units:           # threads of a block side by side
+            side *= 2
+        team = 1
+        while team * side < MOST_THREADS and any(
+                units * team < threads and team * least <= turns and (
+                    team * side < THREADS or units * team < BUSY // 8)
+                for threads, least in ((BUSY, 8), (4 * BUSY, 64))):
+            team *= 2
+        held = _held(kernel, team, scalar)
+        if columns == 1 or not (any(held) or kernel.scratch):
+            break
+        columns = 1
+    return Schedule("rows", max(side, THREADS // team) * team, scalar, team, True, held,
+                    columns=columns)
+
+
+def _columns(kernel: Kernel, unaligned: frozenset[str]) -> int:
+    """How many neighbouring rows a thread takes: as many as it reads by one access, mostly."""
+    last = kernel.axes[-1]
+    if any(s.checks or s.ordered or any(w.guard or w.combine for w in s.stores)
+           for s in kernel.stages):
+        return 1
+    columns = min(_best_width(kernel, s, last, False, unaligned) for s in kernel.stages
+                  if s.axes)
+    words = sum(max(4, r.value.dtype.itemsize) // 4 for r in kernel.reduces)
+    while columns > 1 and columns * words > MOST_SUMS:
+        columns //= 2
+    return columns
 
 
 def _score(indices: list[Index], axis: Axis) -> int:

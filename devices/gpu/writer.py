@@ -56,6 +56,7 @@ class Evaluator:
         self.given: dict[Expr, str] = {}
         self.accs: dict[int, str] = {}
         self.clamped = any(s.checks for s in kernel.stages)
+        self.varying = False    # whether finished reductions differ from turn to turn
         self._scopes: list[dict[Expr, str]] = [{}]
         self._count = 0
         self.types: Mapping[str, TensorType] = kernel.types
@@ -149,7 +150,7 @@ class Evaluator:
         for e in walk(*roots):
             free = not (e.axes & moving) and (e.kind != "load" or e.what not in kept) \
                 and all(c in stays or c.kind in ("const", "acc") for c in e.children) \
-                and all(n in self.accs for n in e.accs)
+                and all(n in self.accs and not self.varying for n in e.accs)
             if free:
                 stays.add(e)
                 if e.kind in ("load", "apply"):
