@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ from weft.compiler.kernel.nested import ALIGN, Branch, Loop
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, Size, TensorType, evaluate_dim
 from weft.devices.gpu.blas import MATMUL
-from weft.devices.gpu.driver import Driver
+from weft.devices.gpu.driver import Driver, Fork
 from weft.devices.gpu.emit import has_code
+from weft.devices.gpu.lanes import Place, lanes
 from weft.devices.gpu.library import LibraryCall, run_library
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.pending import PENDING, Status, guarded
@@ -123,6 +125,11 @@ class _Plan:
     steps: tuple[Any, ...]          # a _Launch, or a Step with the plans of its programs
     constants: dict[str, Any]
 
+    @cached_property
+    def lanes(self) -> tuple[Place, ...]:
+        """Where the steps go in a graph."""
+        return lanes(self.program)
+
 
 class _Planner:
     def __init__(self, compiled: GpuCompiled, lowered: GpuLowered) -> None:
@@ -201,8 +208,8 @@ def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arra
     arena = call.bytes(call.dim(program.arena)) if program.arena != 0 else 0
     into = {name: driver.pointer(a) for name, a in made.items()}
 
-    def work() -> None:
-        _run(compiled._plan, call, pointers, into, arena)
+    def work(fork: Fork | None = None) -> None:
+        _run(compiled._plan, call, pointers, into, arena, fork)
         if compiled.checks and call.status is not None:
             call.status.tell()
             call.owned.append(call.status)          # a graph writes there as long as it lives
@@ -218,9 +225,10 @@ def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arra
     return [made[n] if n in made else arrays[given[n]] for n in program.results]
 
 
-def _run(plan: _Plan, call: _Call, arguments: Sequence[int], into: Mapping[str, int], arena: int
-         ) -> None:
-    """Run a program on memory for its parameters, its results, and its temporaries."""
+def _run(plan: _Plan, call: _Call, arguments: Sequence[int], into: Mapping[str, int], arena: int,
+         fork: Fork | None = None) -> None:
+    """Run a program on memory for its parameters, its results, and its temporaries; with `fork`, in
+    lanes of a graph."""
     def place(b: Buffer) -> int:
         if b.kind == "param":
             return arguments[b.index]
@@ -233,17 +241,27 @@ def _run(plan: _Plan, call: _Call, arguments: Sequence[int], into: Mapping[str, 
 
     memory = {b.name: place(b) for b in plan.program.buffers if b.kind != "result"
               or b.name in into}
-    for step in plan.steps:
-        if isinstance(step, _Launch):
-            _launch(step, call, memory)
-        else:
-            one, inner = step
-            if isinstance(one.kernel, Library):
-                _library(one, call, memory)
-            elif isinstance(one.kernel, Branch):
-                _branch(one, inner, call, memory)
-            else:
-                _loop(one, inner, call, memory)
+    if fork is None:
+        for step in plan.steps:
+            _do(step, call, memory)
+        return
+    for i, (step, lane) in enumerate(zip(plan.steps, plan.lanes)):
+        with fork.step(i, lane):
+            _do(step, call, memory)
+    fork.join()
+
+
+def _do(step: Any, call: _Call, memory: Mapping[str, int]) -> None:
+    if isinstance(step, _Launch):
+        _launch(step, call, memory)
+        return
+    one, inner = step
+    if isinstance(one.kernel, Library):
+        _library(one, call, memory)
+    elif isinstance(one.kernel, Branch):
+        _branch(one, inner, call, memory)
+    else:
+        _loop(one, inner, call, memory)
 
 
 def _launch(step: _Launch, call: _Call, memory: Mapping[str, int]) -> None:

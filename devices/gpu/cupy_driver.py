@@ -14,7 +14,8 @@ from cupy.cuda import driver as api
 from cupy.cuda import runtime
 
 from weft.devices.gpu.cublaslt import CublasLt, find_cublaslt
-from weft.devices.gpu.driver import DriverError, HostArray
+from weft.devices.gpu.driver import DriverError, Fork, HostArray
+from weft.devices.gpu.lanes import Place
 from weft.devices.gpu.nvrtc import image_for, nvrtc_version
 
 __all__ = ["CupyDriver"]
@@ -171,8 +172,8 @@ class CupyDriver:
         stream = cupy.cuda.get_current_stream()
         return stream.ptr != 0 and bool(stream.is_capturing())
 
-    def capture(self, work: Callable[[], None]) -> Any:
-        """A CUDA graph, captured on a stream of its own: the default one cannot be.
+    def capture(self, work: Callable[[Fork], None]) -> Any:
+        """A CUDA graph, captured on streams of its own: the default one cannot be.
 
         Relaxed, so that the pool may get memory meanwhile, here and on other threads.
         """
@@ -180,7 +181,7 @@ class CupyDriver:
         with _translated(), stream:
             stream.begin_capture(runtime.streamCaptureModeRelaxed)
             try:
-                work()
+                work(_Fork(stream))
             except BaseException:
                 with suppress(Exception):       # it says that the capture is not valid
                     stream.end_capture()
@@ -223,6 +224,39 @@ class CupyDriver:
         """Wait for the event."""
         with _translated():
             mark.synchronize()
+
+
+class _Fork:
+    """Streams that are captured with the first of them; events say what waits for what."""
+
+    def __init__(self, main: Any) -> None:
+        self._streams = [main]
+        self._begin = cupy.cuda.Event(disable_timing=True)
+        self._begin.record(main)
+        self._events: dict[int, Any] = {}
+
+    @contextmanager
+    def step(self, number: int, place: Place) -> Iterator[None]:
+        """On one of the streams, behind the steps that it waits for."""
+        while len(self._streams) <= place.lane:
+            self._streams.append(cupy.cuda.Stream(non_blocking=True))
+            self._streams[-1].wait_event(self._begin)
+        stream = self._streams[place.lane]
+        for other in place.after:
+            stream.wait_event(self._events[other])
+        with stream:
+            yield
+        if place.told:
+            self._events[number] = cupy.cuda.Event(disable_timing=True)
+            self._events[number].record(stream)
+
+    def join(self) -> None:
+        """Back to one stream, as a capture has to end."""
+        main, *others = self._streams
+        for stream in others:
+            end = cupy.cuda.Event(disable_timing=True)
+            end.record(stream)
+            main.wait_event(end)
 
 
 @cache

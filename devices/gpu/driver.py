@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from weft.devices.gpu.cublaslt import CublasLt
+    from weft.devices.gpu.lanes import Place
 else:
     Protocol = object   # making a protocol takes as long as importing a small module
 
-__all__ = ["Driver", "DriverError", "set_driver", "the_driver"]
+__all__ = ["Driver", "DriverError", "Fork", "set_driver", "the_driver"]
 
 HostArray = np.ndarray[Any, Any]
 
@@ -34,6 +35,16 @@ class DriverError(Exception):
         self.kind = kind
         self.text = text
         self.asked = asked
+
+
+class Fork(Protocol):
+    """Lanes of a graph that is being captured."""
+
+    def step(self, number: int, place: Place) -> AbstractContextManager[None]:
+        """Within it, work goes to the place, as the step of this number."""
+
+    def join(self) -> None:
+        """What comes then waits for all lanes."""
 
 
 class Driver(Protocol):
@@ -115,8 +126,9 @@ class Driver(Protocol):
     def capturing(self) -> bool:
         """Whether the current stream records what is put on it, for a graph of the user's."""
 
-    def capture(self, work: Callable[[], None]) -> Any:
-        """A graph of what `work` puts on the stream, none of which is done yet."""
+    def capture(self, work: Callable[[Fork], None]) -> Any:
+        """A graph of what `work` puts on the stream, and on lanes beside it, none of which is done
+        yet."""
 
     def replay(self, graph: Any) -> None:
         """Put all of a graph on the current stream."""

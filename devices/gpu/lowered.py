@@ -24,11 +24,13 @@ from weft.devices.gpu.attention import take_attention
 from weft.devices.gpu.blas import take_products
 from weft.devices.gpu.driver import the_driver
 from weft.devices.gpu.emit import emit_kernel, has_code
+from weft.devices.gpu.lanes import spread
 from weft.devices.gpu.library import ON_HOST
 from weft.devices.gpu.loops import KernelCode
 from weft.devices.gpu.lower import TABLE
 from weft.devices.gpu.nvrtc import build
 from weft.devices.gpu.prelude import TYPES, needed
+from weft.devices.gpu.replay import replayable
 from weft.devices.protocol import Cache, Compiled, DeviceError, KernelInfo
 
 __all__ = ["GpuLowered", "Unit", "lower", "supported"]
@@ -55,6 +57,8 @@ def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: in
     program = build_program(graph, target, [graph.params[i] for i in donated])
     program = take_products(take_attention(program, target), target)
     program = split_reductions(program, target, _CHUNKS)
+    if replayable(program):
+        program = spread(program)
     return GpuLowered(graph, program, target, ordinal)
 
 

@@ -3,7 +3,8 @@
 A graph holds the addresses that its kernels were given. CuPy's pool gives a loop that calls one
 function the same blocks again and again, so the memory of a call (arguments, results, temporaries)
 and its sizes are the key under which a graph is kept: nothing is copied into static buffers, and
-other memory means another graph. The second call on the same memory records one; those after it
+other memory means another graph. In it, steps that do not wait for each other lie side by side (see
+`lanes`). The second call on the same memory records one; those after it
 launch that. What a call never meets again is forgotten, the longest unused first.
 """
 
@@ -18,7 +19,7 @@ from weft.compiler.kernel.ir import Library, Program
 from weft.compiler.kernel.nested import Loop
 from weft.devices.gpu.attention import ATTENTION
 from weft.devices.gpu.blas import MATMUL
-from weft.devices.gpu.driver import Driver
+from weft.devices.gpu.driver import Driver, Fork
 
 __all__ = ["Replay", "replayable", "set_replay"]
 
@@ -79,11 +80,11 @@ class Replay:
         self._graphs: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
         self._alone = 0                     # calls that were met once, since one was met again
 
-    def run(self, driver: Driver, key: Hashable, work: Callable[[], None], owned: list[Any]
-            ) -> None:
+    def run(self, driver: Driver, key: Hashable, work: Callable[[Fork | None], None],
+            owned: list[Any]) -> None:
         """Do the work, which a graph of this key does as well; `owned` is what it allocates."""
         if not _enabled or self._alone > HOPELESS or driver.capturing():
-            work()
+            work(None)
             return
         with self._lock:                    # a graph is not to be dropped while it is launched
             found = self._graphs.get(key)
@@ -93,7 +94,7 @@ class Replay:
                 return
             again = self._again(key)
         if not again:
-            work()
+            work(None)
             return
         before = len(owned)
         graph = driver.capture(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -71,6 +72,7 @@ class EmulatedDriver:
         self._here = threading.local()      # the current device and stream
         self.used: set[tuple[str, int]] = set()     # what was done, and on which stream
         self.lost = False
+        self.order = random.Random(0)       # of what graphs leave open
         self._pinned: list[np.ndarray] = []
         self._late: list[Callable[[], Any]] = []
         self.eager = True
@@ -268,19 +270,25 @@ class EmulatedDriver:
     def capturing(self) -> bool:
         return self.user_captures
 
-    def capture(self, work: Callable[[], None]) -> Any:
-        self.recorded = graph = []
+    def capture(self, work: Callable[[Any], None]) -> Any:
+        fork = Fork(self)
         self.captured += 1
         try:
-            work()
+            work(fork)
         finally:
             self.recorded = None
-        return graph
+        return fork.nodes
 
     def replay(self, graph: Any) -> None:
+        """In any order in which all that a node waits for comes before it."""
         self.replayed += 1
-        for work in graph:
-            work()
+        done: set[int] = set()
+        while len(done) < len(graph):
+            ready = [i for i, (_, after) in enumerate(graph) if i not in done and after <= done]
+            one = self.order.choice(ready)
+            for work in graph[one][0]:
+                work()
+            done.add(one)
 
     # ---- libraries
 
@@ -328,6 +336,34 @@ class EmulatedDriver:
         if self.lost:
             raise DriverError("lost", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was "
                                       "encountered")
+
+
+class Fork:
+    """A graph that is being recorded: nodes of work, each with those that it waits for."""
+
+    def __init__(self, driver: EmulatedDriver) -> None:
+        self._driver = driver
+        self._ends: dict[int, int] = {}         # the last node of each lane
+        self._numbers: dict[int, int] = {}      # the nodes of steps that others wait for
+        self.nodes: list[tuple[list[Callable[[], Any]], set[int]]] = []
+        self._main = self._node(set())
+
+    def _node(self, after: set[int]) -> int:
+        self.nodes.append(([], after))
+        self._driver.recorded = self.nodes[-1][0]
+        return len(self.nodes) - 1
+
+    @contextmanager
+    def step(self, number: int, place: Any) -> Iterator[None]:
+        before = self._ends.get(place.lane, self._main)
+        node = self._node({before, *(self._numbers[n] for n in place.after)})
+        self._ends[place.lane] = node
+        yield
+        if place.told:
+            self._numbers[number] = node
+
+    def join(self) -> None:
+        self._main = self._node({self._main, *self._ends.values()})
 
 
 @cache
