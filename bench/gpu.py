@@ -24,12 +24,14 @@ import numpy as np
 from bench import workloads
 from bench.gpu_cases import CASES, Case
 from bench.gpu_peers import PEERS, GpuPeer
+from bench.plot import draw
 from bench.worker import describe
 
 __all__ = ["gpu_problem", "main"]
 
 SECONDS = 0.2           # of a round
 TRAINING = ("train_mlp", "train_gpt")
+GOALS = {"train/": 1.1, "matmul-4096": 1.0, "matmul-gelu": 1.0}     # of the best peer's speed
 FOLDER = Path(__file__).parent / "results"
 
 
@@ -62,15 +64,35 @@ def main(only: str | None = None, rounds: int = 5, place: str = "gpu", shrink: i
         data["rows"][run.name] = row
         print(_line(run.name, row), flush=True)
         if place == "gpu":
-            _write(data, bool(only))        # after each row, since a machine may be taken away
+            path = _write(data, bool(only))     # after each row: a machine may be taken away
+    if place == "gpu" and data["rows"]:
+        _draw(data, path.with_suffix(""))
+        print(f"written: bench/results/{path.name}")
 
 
-def _write(data: dict[str, Any], partial: bool) -> None:
+def _write(data: dict[str, Any], partial: bool) -> Path:
     """The results so far, into the folder of results."""
     FOLDER.mkdir(exist_ok=True)
     device = "-".join(str(data["device"]).lower().split(",")[0].split())
     path = FOLDER / f"{data['date']}-{device}{'-partial' if partial else ''}.json"
     path.write_text(json.dumps(data, indent=1) + "\n")
+    return path
+
+
+def _draw(data: dict[str, Any], path: Path) -> None:
+    """The picture, as of the CPU's rows; the goals that are times of a peer's."""
+    rows = []
+    for name, row in data["rows"].items():
+        medians = {label.replace(".", "-"): t for label, t in row["seconds"].items()}
+        medians.pop("weft without graphs", None)
+        peers = {label: t for label, t in medians.items() if label != "weft"}
+        best = min(peers, key=peers.__getitem__, default=None)
+        own, goal = medians.get("weft"), next((g for n, g in GOALS.items() if n in name), None)
+        speed = peers[best] / own if best and own else None
+        rows.append({"name": name, "best_peer": best, "weft_speed_vs_best": speed,
+                     "goal_speed_vs_best": goal, "goal_met": speed and goal and speed >= goal,
+                     "peers": {label: {"median": t} for label, t in medians.items()}})
+    draw({"rows": rows, "machine": {"cpu": data["device"]}, "date": data["date"]}, path)
 
 
 class Row:

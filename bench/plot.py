@@ -11,7 +11,7 @@ from bench import peers
 COLOURS = {
     "numpy": "#4d77cf", "jax": "#9c27b0", "torch": "#ee4c2c", "torch-compile": "#8c2d19",
     "tensorflow": "#ff9800", "tensorflow-xla": "#b26a00", "numba": "#00a3b0",
-    "onnxruntime": "#7f7f7f",
+    "onnxruntime": "#7f7f7f", "cupy": "#76b900",
 }  # fmt: skip
 GOOD, SHORT_OF, NEUTRAL = "#5aa469", "#e0a458", "#cccccc"
 
@@ -38,14 +38,19 @@ def draw(data: Mapping[str, Any], path: Path) -> list[Path]:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("speed, best peer = 1 (to the right is faster)")
     axes.grid(axis="x", alpha=0.3)
-    machine = data["machine"]
-    axes.set_title(f"{machine['cpu']}, {machine['cores']} cores, {data['date']}", fontsize=10)
+    axes.set_title(_title(data), fontsize=10)
     _legend(figure, axes, rows)
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]
     figure.savefig(written[0], metadata={"Date": None})
     figure.savefig(written[1], dpi=110)
     pyplot.close(figure)
     return written
+
+
+def _title(data: Mapping[str, Any]) -> str:
+    machine = data["machine"]
+    cores = f", {machine['cores']} cores" if "cores" in machine else ""
+    return f"{machine['cpu']}{cores}, {data['date']}"
 
 
 def _bar(axes: Any, place: int, row: Mapping[str, Any]) -> None:
