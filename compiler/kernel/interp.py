@@ -60,6 +60,8 @@ def run_program(program: Program, arrays: Sequence[Any], symbols: Sizes | None =
 def bind_sizes(program: Program, arrays: Sequence[Array]) -> dict[str, int]:
     """The value of each symbolic size, from the arguments' shapes."""
     sizes: dict[str, int] = {}
+    if not program.symbols:
+        return sizes
     params = {b.index: b for b in program.buffers if b.kind == "param"}
     for i, array in enumerate(arrays):
         for d, n in zip(params[i].type.shape, array.shape):

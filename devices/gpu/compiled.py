@@ -55,6 +55,10 @@ class GpuCompiled:
             self.checks: list[Check] = []
             self._statuses: dict[tuple[int, ...], Status] = {}
             self._waits = _may_wait(self.program)
+            self.made = tuple(b for b in self.program.buffers if b.kind == "result")
+            params = {b.name: b.index for b in self.program.buffers if b.kind == "param"}
+            # of each result: the number of the parameter that it is, or the name of its buffer
+            self.results = tuple(params.get(n, n) for n in self.program.results)
             self.replay = Replay() if replayable(self.program) else None
             self._plan = _Planner(self, lowered).plan(self.program, frozenset())
 
@@ -68,7 +72,8 @@ class GpuCompiled:
             PENDING.poll(self.ordinal)
             call = _Call(driver, self.ordinal, bind_sizes(self.program, arrays))
             call.status = self._status_for(call.sizes)
-            results = _run_outermost(self, call, [call.aligned(a) for a in arrays], arrays)
+            pointers = [call.aligned(i, a) for i, a in enumerate(arrays)]
+            results = _run_outermost(self, call, pointers, arrays)
             if self.checks:
                 assert call.status is not None
                 PENDING.add(self.ordinal, call.status)
@@ -173,6 +178,7 @@ class _Call:
         self.ordinal = ordinal
         self.sizes = sizes
         self.owned: list[Any] = []
+        self.copied: dict[int, int] = {}        # arguments that are not aligned: where they begin
         self.status: Status | None = None
 
     def bytes(self, count: int) -> int:
@@ -181,12 +187,13 @@ class _Call:
         self.owned.append(array)
         return self.driver.pointer(array)
 
-    def aligned(self, array: Any) -> int:
+    def aligned(self, index: int, array: Any) -> int:
         """Where an argument begins; one that is not aligned is copied."""
         pointer = self.driver.pointer(array)
         if pointer % ALIGNMENT == 0:
             return pointer
         copy = self.bytes(array.nbytes)
+        self.copied[index] = pointer
         self.driver.copy(copy, pointer, array.nbytes)
         return copy
 
@@ -202,9 +209,7 @@ class _Call:
 def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arrays: Sequence[Any]
                    ) -> list[Any]:
     program, driver = compiled.program, call.driver
-    made = {b.name: driver.empty(call.shape(b.type), b.type.dtype.numpy)
-            for b in program.buffers if b.kind == "result"}
-    given = {b.name: b.index for b in program.buffers if b.kind == "param"}
+    made = {b.name: driver.empty(call.shape(b.type), b.type.dtype.numpy) for b in compiled.made}
     arena = call.bytes(call.dim(program.arena)) if program.arena != 0 else 0
     into = {name: driver.pointer(a) for name, a in made.items()}
 
@@ -219,10 +224,11 @@ def _run_outermost(compiled: GpuCompiled, call: _Call, pointers: list[int], arra
     else:
         key = (*pointers, *into.values(), arena, *call.sizes.values())
         compiled.replay.run(driver, key, work, call.owned)
-    for name, i in given.items():
-        if name in program.results and pointers[i] != driver.pointer(arrays[i]):
-            driver.copy(driver.pointer(arrays[i]), pointers[i], arrays[i].nbytes)
-    return [made[n] if n in made else arrays[given[n]] for n in program.results]
+    if call.copied:
+        for i in dict.fromkeys(r for r in compiled.results if isinstance(r, int)):
+            if i in call.copied:
+                driver.copy(call.copied[i], pointers[i], arrays[i].nbytes)
+    return [arrays[r] if isinstance(r, int) else made[r] for r in compiled.results]
 
 
 def _run(plan: _Plan, call: _Call, arguments: Sequence[int], into: Mapping[str, int], arena: int,
