@@ -9,8 +9,8 @@ A row's greatest score is joined by shuffles, its sum only at the end. The runni
 what was summed before when a greater score comes (Milakov and Gimelshein, 2018). Sums over one
 tile's keys are taken apart and then added, so that rounding grows with the number of tiles.
 
-Tiles that a mask leaves out whole are passed over, but their values are looked at: 0 times an
-infinity or NaN is NaN. If there is one, the tiles that were left out follow (`attention_mask.py`).
+Tiles that a mask leaves out whole are passed over, by the block or by a warp (`attention_mask.py`).
+Of their values it is only found whether they are finite: 0 times an infinity or NaN is NaN.
 """
 
 from __future__ import annotations
@@ -143,12 +143,15 @@ class _Code:
         if f.counts is not None:
             w.line(f"bool some[{s.rows}] = {{}};")
         self._each_row(f"most[r] = {_LOWEST};")
+        if self.skips:
+            self._seek()
         if p.resident:
             self._fill(p.q, "i0")
-        if self.skips:
-            self._passes()
+            self._tiles()
         else:
-            self._tiles(f"j0 + {s.keys}", "0")
+            self._chunked_tiles()
+        if self.skips:
+            self._passed_over()
         self._join("total", s.rows, "a + b")
         with self._rows():
             self._finish()
@@ -224,74 +227,123 @@ class _Code:
                 for j in range(0, self.keys, s.keys))
         return count(last) > count(0)
 
-    def _bounds(self) -> Texts:
-        """The tile at i0 and j0, up to i1 and j1."""
+    def _bounds(self, rows: str) -> Texts:
+        """The tile of these rows' first and last, and of keys j0 to j1."""
         f = self.form
         others = {a: (self.ev.axes[a], self.ev.axes[a]) for a in f.batch}
-        return Texts({**others, f.query: ("i0", "i1"), f.key: ("j0", "j1")})
+        return Texts({**others, f.query: (f"{rows}0", f"{rows}1"), f.key: ("j0", "j1")})
 
-    def _ends(self, axis: str, size: int, step: int) -> None:
-        """The last query, or key, of a tile."""
-        last = f"{axis}0 + {step - 1}"
-        self.w.line(f"const i32 {axis}1 = " + (
+    def _end(self, name: str, first: str, step: int, size: int) -> None:
+        """The last query, or key, of some."""
+        last = f"{first} + {step - 1}"
+        self.w.line(f"const i32 {name} = " + (
             f"{last};" if size % step == 0 else f"w_index_min<i32>({last}, {size - 1});"))
 
-    def _passes(self) -> None:
-        """Tiles that count; then the others, if a value there is not finite."""
+    def _seek(self) -> None:
+        """Which tiles count, for the block and for a warp."""
         w, f, s = self.w, self.form, self.shape
-        self._ends("i", self.queries, s.queries)
-        with self.ev.scope("const auto counts = [&](i32 j0) -> bool"):
-            self._ends("j", self.keys, s.keys)
-            w.line(f"return {text(tile_counts(f.score, f.counts, self._bounds()))};")
+        w.line(f"const i32 w0 = i0 + (i32)threadIdx.x / 32 * {4 * s.rows};")
+        self._end("i1", "i0", s.queries, self.queries)
+        self._end("w1", "w0", 4 * s.rows, self.queries)
+        with self.ev.scope("const auto counts = [&](i32 i0, i32 i1, i32 j0) -> bool"):
+            self._end("j1", "j0", s.keys, self.keys)
+            w.line(f"return {text(tile_counts(f.score, f.counts, self._bounds('i')))};")
         w.line(";")
-        w.line("bool others = false;")
         with w.block("const auto seek = [&](i32 j0) -> i32"):
-            w.line(f"while (j0 < {self.keys} && counts(j0) == others) j0 += {s.keys};")
+            w.line(f"while (j0 < {self.keys} && !counts(i0, i1, j0)) j0 += {s.keys};")
             w.line("return j0;")
         w.line(";")
-        with w.block("do"):
-            self._tiles(f"seek(j0 + {s.keys})", "seek(0)")
-            w.line("if (others) break;")
-            w.line("f32 rest = 0;       // NaN, if a value is not finite")
-            with w.block(f"for (i32 j0 = 0; j0 < {self.keys}; j0 += {s.keys})"):
-                w.line("if (counts(j0)) continue;")
-                self.panels.v.look(self.ev, s.threads, "j0", "rest = w_fma({}, 0.0f, rest);",
-                                   self.unaligned)
-            w.line("others = __syncthreads_or(rest != rest);")
-        w.line("while (others);")
 
-    def _tiles(self, following: str, first: str) -> None:
-        """A loop over tiles of keys; queries and keys are there, or on their way, as it begins."""
+    def _tiles(self) -> None:
+        """A loop over the tiles of keys that count; queries are there, or on their way."""
         w, s, p = self.w, self.shape, self.panels
-        w.line(f"i32 j0 = {first};")
-        if p.resident:
-            with self.ev.scope(f"if (j0 < {self.keys})"):
-                self._fill(p.k, "j0")
+        following = f"seek(j0 + {s.keys})" if self.skips else f"j0 + {s.keys}"
+        w.line(f"i32 j0 = {'seek(0)' if self.skips else '0'};")
+        with self.ev.scope(f"if (j0 < {self.keys})"):
+            self._fill(p.k, "j0")
         with self.ev.scope(f"while (j0 < {self.keys})"):
-            w.line(f"f32 s[{s.rows}][{s.columns}] = {{}};")
-            if p.resident:
-                self._arrived()
-                self._fill(p.v, "j0")
+            self._arrived()
+            self._fill(p.v, "j0")
+            if self.skips:
+                w.line("const bool some_count = counts(w0, w1, j0);")
+            with self.ev.scope("if (some_count)" if self.skips else None):
+                w.line(f"f32 s[{s.rows}][{s.columns}] = {{}};")
                 self._scores()
-            else:
-                w.line("__syncthreads();")
-                self._fill(p.v, "j0")
-                with self.ev.scope(f"for (i32 c0 = 0; c0 < {self.depth}; c0 += {CHUNK})"):
-                    self._fill(p.q, "i0", "c0")
-                    self._fill(p.k, "j0", "c0")
-                    self._arrived()
-                    self._scores()
-                    w.line("__syncthreads();")
+                self._weights()
+            self._arrived()
             w.line(f"const i32 next = {following};")
-            self._weights()
-            if p.resident:
-                self._arrived()
-                with self.ev.scope(f"if (next < {self.keys})"):
-                    self._fill(p.k, "next")
-            else:
-                w.line("__syncwarp();")
-            self._results()
+            with self.ev.scope(f"if (next < {self.keys})"):
+                self._fill(p.k, "next")
+            with self.ev.scope("if (some_count)" if self.skips else None):
+                self._results()
+            if self.skips:
+                with w.block("else"):
+                    self._nothing()
             w.line("j0 = next;")
+
+    def _chunked_tiles(self) -> None:
+        """The same, for queries and keys that are too long to be there as a whole."""
+        w, s, p = self.w, self.shape, self.panels
+        step = f"j0 = seek(j0 + {s.keys})" if self.skips else f"j0 += {s.keys}"
+        first = "seek(0)" if self.skips else "0"
+        with self.ev.scope(f"for (i32 j0 = {first}; j0 < {self.keys}; {step})"):
+            w.line(f"f32 s[{s.rows}][{s.columns}] = {{}};")
+            w.line("__syncthreads();")
+            self._fill(p.v, "j0")
+            with self.ev.scope(f"for (i32 c0 = 0; c0 < {self.depth}; c0 += {CHUNK})"):
+                self._fill(p.q, "i0", "c0")
+                self._fill(p.k, "j0", "c0")
+                self._arrived()
+                self._scores()
+                w.line("__syncthreads();")
+            self._weights()
+            w.line("__syncwarp();")
+            self._results()
+
+    def _nothing(self) -> None:
+        """A tile of which nothing counts for a warp: its weights are 0, which values that are not
+        finite make NaN."""
+        w, s, p = self.w, self.shape, self.panels
+        w.line(f"f32 rest[{self.sums}] = {{}};")
+        with w.block(f"for (i32 x = (i32)threadIdx.x / {LANES} % 4; x < {s.keys}; x += 4)"):
+            w.line("#pragma unroll")
+            with w.block(f"for (i32 g = 0; g < {p.groups}; ++g)"):
+                w.line(f"const w_vec<f32, 4> y = *(const w_vec<f32, 4>*)"
+                       f"(values + x * {p.v.pitch} + g * {4 * LANES} + 4 * tx);")
+                w.line("#pragma unroll")
+                w.line("for (i32 u = 0; u < 4; ++u) "
+                       "rest[4 * g + u] = w_fma(y.v[u], 0.0f, rest[4 * g + u]);")
+        w.line("#pragma unroll")
+        with w.block(f"for (i32 c = 0; c < {self.sums}; ++c)"):
+            w.line(f"rest[c] += w_shuffle(rest[c], {LANES});")
+            w.line(f"rest[c] += w_shuffle(rest[c], {2 * LANES});")
+            self._each_row("out[r][c] += rest[c];")
+
+    def _passed_over(self) -> None:
+        """The same for tiles that the block has not looked at, from memory."""
+        w, s, p = self.w, self.shape, self.panels
+        along = p.v.columns // 4
+        lines = s.threads // along
+        w.line("bool any = false;")
+        w.line("f32 rest[4] = {};")
+        with self.ev.scope(f"for (i32 j0 = 0; j0 < {self.keys}; j0 += {s.keys})"):
+            w.line("if (counts(i0, i1, j0)) continue;")
+            w.line("any = true;")
+            p.v.look(self.ev, f"(i32)threadIdx.x / {along}", lines,
+                     f"(i32)threadIdx.x % {along} * 4", "j0",
+                     "rest[u] = w_fma({}, 0.0f, rest[u]);", self.unaligned)
+        with w.block("if (any)"):
+            w.line("__syncthreads();")
+            w.line(f"if ((i32)threadIdx.x < {lines * along}) "
+                   "*(w_vec<f32, 4>*)(values + 4 * threadIdx.x) = "
+                   "w_vec<f32, 4>{rest[0], rest[1], rest[2], rest[3]};")
+            w.line("__syncthreads();")
+            with w.block(f"for (i32 x = 0; x < {lines}; ++x)"):
+                w.line("#pragma unroll")
+                with w.block(f"for (i32 c = 0; c < {self.sums}; ++c)"):
+                    w.line(f"const f32 y = values[x * {p.v.columns} + c / 4 * {4 * LANES} "
+                           "+ 4 * tx + c % 4];")
+                    self._each_row("out[r][c] += y;")
 
     def _arrived(self) -> None:
         self.w.line("w_copies_done();")
@@ -308,15 +360,15 @@ class _Code:
         """Scores become weights; scales are for what was summed before."""
         w, f, s, p = self.w, self.form, self.shape, self.panels
         w.line(f"f32 top[{s.rows}];")
-        whole, plain = unmasked(f.score, self._bounds()) if self.skips else (False, f.score)
+        whole, plain = unmasked(f.score, self._bounds("w")) if self.skips else (False, f.score)
         if f.counts is not None and whole is not False:
-            whole = both(whole, must_hold(f.counts, self._bounds()))
+            whole = both(whole, must_hold(f.counts, self._bounds("w")))
         if whole is False:
             self._masked(f.score, f.counts)
         else:
-            self._ends("j", self.keys, s.keys)
+            self._end("j1", "j0", s.keys, self.keys)
             edges = [f"{a}0 + {n} <= {size}" for a, n, size in (
-                ("i", s.queries, self.queries), ("j", s.keys, self.keys)) if size % n]
+                ("w", 4 * s.rows, self.queries), ("j", s.keys, self.keys)) if size % n]
             with self.ev.scope(f"if ({' && '.join([text(whole), *edges])})"):
                 self._masked(plain, None, whole=True)
             with self.ev.scope("else"):
@@ -328,7 +380,8 @@ class _Code:
             w.line("most[r] = fmaxf(before, top[r]);")
             # before there is a score, nothing was summed: any finite base will do
             w.line(f"const f32 low = most[r] == {_LOWEST} ? 0.0f : base(most[r]);")
-            w.line(f"scale[r] = before == {_LOWEST} ? 0.0f : expf(base(before) - low);")
+            w.line("const f32 less = expf(base(before) - low);")
+            w.line(f"scale[r] = before == {_LOWEST} ? 0.0f : less;")
             w.line("f32 sum = 0;")
             w.line("#pragma unroll")
             with w.block(f"for (i32 t = 0; t < {s.columns}; ++t)"):

@@ -73,16 +73,24 @@ class Panel:
             ev.w.line(f"w_copy_async<{n}>({self.name} + x * {self.pitch} + y, "
                       f"{self.e.what} + (inside ? {ev.index(self.e.index[0])} : 0), inside);")
 
-    def look(self, ev: Evaluator, threads: int, row: str, then: str,
+    def look(self, ev: Evaluator, first: str, step: int, column: str, row: str, then: str,
              unaligned: frozenset[str] = frozenset()) -> None:
-        """All threads together read what would be filled in, and do something with each number."""
+        """A thread reads, from memory, four columns of the rows from a first one on, and does
+        something with each number, which is that of column ``column + u``."""
         n = self._at_once(unaligned)
-        with self._elements(ev, threads, row, "0", n):
-            ev.w.line(f"w_vec<f32, {n}> z = {{}};")
-            ev.w.line(f"if (inside) z = *(const w_vec<f32, {n}>*)"
-                      f"({self.e.what} + ({ev.index(self.e.index[0])}));")
+        ev.w.line("#pragma unroll 4")
+        with ev.scope(f"for (i32 x = {first}; x < {self.rows}; x += {step})"):
+            ev.w.line(f"const i32 at_x = {row} + x;")
             ev.w.line("#pragma unroll")
-            ev.w.line(f"for (i32 u = 0; u < {n}; ++u) {then.format('z.v[u]')}")
+            with ev.scope(f"for (i32 c = 0; c < 4; c += {n})"):
+                ev.w.line(f"const i32 at_y = {column} + c;")
+                ev.axes.update({self.down: "at_x", self.across: "at_y"})
+                ev.w.line(f"w_vec<f32, {n}> z = {{}};")
+                ev.w.line(f"if (at_x < {_extent(self.down)} && at_y < {_extent(self.across)}) "
+                          f"z = *(const w_vec<f32, {n}>*)"
+                          f"({self.e.what} + ({ev.index(self.e.index[0])}));")
+                ev.w.line(f"for (i32 w = 0; w < {n}; ++w) "
+                          f"{then.replace('[u]', '[c + w]').format('z.v[w]')}")
 
     @contextmanager
     def _elements(self, ev: Evaluator, threads: int, row: str, column: str, n: int
