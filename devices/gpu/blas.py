@@ -32,7 +32,8 @@ from weft.compiler.target import Target
 from weft.compiler.types import Dim, DType, TensorType
 from weft.devices.gpu.pack import packed_operands
 
-__all__ = ["FEATURE", "MATMUL", "Product", "is_sum", "product_of", "take_products"]
+__all__ = ["FEATURE", "MATMUL", "Product", "is_sum", "product_of", "split_product",
+           "take_products"]
 
 FEATURE = "cublaslt"        # of a target that has the library
 MATMUL = "matmul"           # the steps' name
@@ -125,6 +126,18 @@ def _has_product(kernel: Kernel) -> bool:
 
 def _apart(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     """The product alone, into memory, and what is done to it as a kernel behind it."""
+    bare, rest = split_product(step, buffers)
+    assert isinstance(bare.kernel, Kernel)
+    found = product_of(bare.kernel, False, target.precision)
+    if not isinstance(found, Product):
+        return [replace(step, notes=(*step.notes, f"not through cuBLASLt: {found}"))]
+    notes = ("cuBLASLt has no such epilogue, or none that keeps NaN",)
+    return [_step(bare, found, bare.kernel, bare.buffers), replace(rest, notes=notes)]
+
+
+def split_product(step: Step, buffers: list[Buffer]) -> tuple[Step, Step]:
+    """A sum of products as a step that stores the sums in a new temporary, and one for what is done
+    to them. Adds the temporary to `buffers`."""
     kernel = step.kernel
     assert isinstance(kernel, Kernel)
     acc = kernel.reduces[0]
@@ -133,12 +146,10 @@ def _apart(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     name = next(n for i in count() if (n := f"{step.name}.sums{i or ''}") not in taken)
     bare = _bare(kernel, inner)
     type, place, exprs = bare.types[inner], tuple(map(as_index, kernel.axes)), Exprs()
-    found = product_of(bare, False, target.precision)
-    if not isinstance(found, Product):
-        return [replace(step, notes=(*step.notes, f"not through cuBLASLt: {found}"))]
     buffers.append(Buffer(name, type, "temp"))
     bound = {**dict(zip((n for n, _ in kernel.buffers), step.buffers)), inner: name}
-    first = _step(step, found, bare, [bound[n] for n, _ in bare.buffers])
+    first = replace(step, kernel=bare, buffers=tuple(bound[n] for n, _ in bare.buffers),
+                    flops=work(bare), nbytes=traffic(bare))
     stores = tuple(replace(s, value=_with_sums(s.value, exprs.load(inner, place, acc.dtype)))
                    for s in kernel.stages[1].stores)
     rest = Kernel(kernel.axes, (Stage((), (), stores),), (), kernel.outputs)
@@ -147,10 +158,8 @@ def _apart(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
                  if n in read or n in kernel.outputs)
     rest = replace(rest, buffers=tuple(dict.fromkeys(kept)))
     second = replace(canonical(rest), shares=kernel.shares)
-    return [replace(first, flops=work(bare), nbytes=traffic(bare)), Step(
-        second, tuple(bound[n] for n, _ in rest.buffers), f"{step.name}_rest", step.ops[1:],
-        step.origins, ("cuBLASLt has no such epilogue, or none that keeps NaN",), work(rest),
-        traffic(rest))]
+    return first, Step(second, tuple(bound[n] for n, _ in rest.buffers), f"{step.name}_rest",
+                       step.ops[1:], step.origins, (), work(rest), traffic(rest))
 
 
 def _with_sums(e: Expr, load: Expr) -> Expr:
