@@ -39,7 +39,8 @@ class Attention:
     ``sum(q * k over depth)``, for each of `key`; results, over `value`, are
     ``sum(exp(score - base) * v) / divisor``, where `base` is an expression of the greatest score
     (reduction number `greatest`), and `divisor` one of the sum of exponentials (`total`) and of
-    whether `counts` was true for any key (`some`, -1 if nobody asks).
+    whether `counts` was true for any key (`some`, -1 if nobody asks). Of each row, `base` and
+    ``1 / divisor`` are written to the two places `stats`, if there are such.
     """
 
     batch: tuple[Axis, ...]
@@ -58,11 +59,13 @@ class Attention:
     total: int
     some: int = -1
     counts: Expr | None = None
+    stats: tuple[tuple[str, Index], ...] | None = None
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{a} in {a.extent}" for a in (
             *self.batch, self.query, self.key, self.depth, self.value))
         some = f", some {self.counts}" if self.counts is not None else ""
+        some += "".join(f", {n}[{i}]" for n, i in self.stats or ())
         return (f"({axes}): score = {self.q} * {self.k}; {self.result[0]}[{self.result[1]}] = "
                 f"exp({self.score} - {self.base}) * {self.v} / {self.divisor}{some}")
 

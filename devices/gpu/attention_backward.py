@@ -35,7 +35,7 @@ from weft.compiler.types import DTYPES, TensorType
 from weft.devices.gpu.attention import ATTENTION, LEAST, SCORE, WIDEST, Attention
 from weft.devices.gpu.blas import is_sum, split_product
 from weft.devices.gpu.elements import Elements, Other, outputs, sorted_index
-from weft.devices.gpu.softmax_gradient import SoftmaxGradient, softmax_gradient
+from weft.devices.gpu.softmax_gradient import SoftmaxGradient, changed, softmax_gradient
 
 __all__ = ["GRADIENT", "UPSTREAM", "Gradient", "take_gradients"]
 

@@ -440,6 +440,8 @@ class _Code:
         with self.ev.scope(f"if (i < {self.queries})"):
             self.ev.accs.update({f.total: "sum", f.some: "counted"})
             w.line(f"const f32 divisor = {self.ev.value(f.divisor)};")
+            for (name, index), value in zip(f.stats or (), ("base(most[r])", "1.0f / divisor")):
+                w.line(f"if (tx == 0) {name}[{self.ev.index(index)}] = {value};")
             self._store()
 
     def _store(self) -> None:

@@ -88,7 +88,7 @@ class Elements:
         except (Other, KeyError):
             return load
         parts = walk(made)
-        if any(p.kind == "acc" for p in parts) or not any(p.kind == "load" for p in parts) \\
+        if any(p.kind == "acc" for p in parts) or not any(p.kind == "load" for p in parts) \
                 or any(p.kind == "load" and self.is_product(p.what) for p in parts):
             self.used[name] = step
             return made
@@ -97,7 +97,7 @@ class Elements:
     def is_product(self, name: str) -> bool:
         """Whether an array is a product over the axes of the scores."""
         step = self.writer(name)
-        return step is not None and isinstance(step.kernel, Kernel) and is_sum(step.kernel) \\
+        return step is not None and isinstance(step.kernel, Kernel) and is_sum(step.kernel) \
             and self.program.by_name[name].type.size == self.size
 
     def _made(self, step: Step, kernel: Kernel, name: str, index: tuple[Index, ...]) -> Expr:
@@ -147,7 +147,7 @@ class Elements:
         """A reduction over `along`, with what it reduces in its name."""
         stage = next(s for s in kernel.stages if any(r.number == e.what for r in s.reduces))
         reduce = next(r for r in stage.reduces if r.number == e.what)
-        if len(stage.axes) != 1 or stage.axes[0].extent != self.along.extent \\
+        if len(stage.axes) != 1 or stage.axes[0].extent != self.along.extent \
                 or any(self.along in i.axes for i in outer.values()):
             raise Other
         inner = {**outer, stage.axes[0]: as_index(self.along)}

@@ -8,6 +8,8 @@ from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
 from weft.devices.gpu.attention import ATTENTION
+from weft.devices.gpu.attention_backward import GRADIENT
+from weft.devices.gpu.attention_backward_code import emit_gradient
 from weft.devices.gpu.attention_code import emit_attention
 from weft.devices.gpu.columns import Columns
 from weft.devices.gpu.loops import KernelCode, Loops
@@ -19,17 +21,19 @@ from weft.devices.gpu.updates import emit_updates
 
 __all__ = ["emit_kernel", "has_code"]
 
+_PRINTERS = {ATTENTION: emit_attention, GRADIENT: emit_gradient}
+
 
 def has_code(step: Kernel | Library | Branch | Loop) -> bool:
     """Whether a step is a function of ours."""
-    return isinstance(step, Kernel) or (isinstance(step, Library) and step.op == ATTENTION)
+    return isinstance(step, Kernel) or (isinstance(step, Library) and step.op in _PRINTERS)
 
 
 def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], target: Target
                 ) -> KernelCode:
     """The function of a kernel; `unaligned` are buffers that may begin anywhere."""
     if isinstance(kernel, Library):
-        return emit_attention(kernel, name, unaligned, target)
+        return _PRINTERS[kernel.op](kernel, name, unaligned, target)
     return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
         or emit_updates(kernel, name) or emit_loops(kernel, name, unaligned)
 

@@ -21,6 +21,8 @@ from weft.compiler.target import Target
 from weft.compiler.types import TensorType
 from weft.devices.described import described
 from weft.devices.gpu.attention import take_attention
+from weft.devices.gpu.attention_backward import take_gradients
+from weft.devices.gpu.attention_backward_code import fits
 from weft.devices.gpu.blas import take_products
 from weft.devices.gpu.driver import the_driver
 from weft.devices.gpu.emit import emit_kernel, has_code
@@ -55,6 +57,7 @@ def lower(graph: Graph, target: Target, donated: Sequence[int] = (), ordinal: in
     """The program of kernels for an optimised graph, which may overwrite the `donated` parameters.
     """
     program = build_program(graph, target, [graph.params[i] for i in donated])
+    program = take_gradients(program, target, lambda form: fits(form, target))
     program = take_products(take_attention(program, target), target)
     program = split_reductions(program, target, _CHUNKS)
     if replayable(program):

@@ -17,9 +17,9 @@ from typing import Any
 
 from weft.compiler.kernel.ir import Library, Program
 from weft.compiler.kernel.nested import Loop
-from weft.devices.gpu.attention import ATTENTION
 from weft.devices.gpu.blas import MATMUL
 from weft.devices.gpu.driver import Driver, Fork
+from weft.devices.gpu.emit import has_code
 
 __all__ = ["Replay", "replayable", "set_replay"]
 
@@ -62,7 +62,7 @@ def _launches(program: Program) -> int | None:
             body = _launches(k.body) if k.cond is None else None
             inside = body * k.length if body is not None and isinstance(k.length, int) else None
         elif isinstance(k, Library):
-            inside = 1 if k.op in (MATMUL, ATTENTION) else None
+            inside = 1 if k.op == MATMUL or has_code(k) else None
         elif not hasattr(k, "stages"):
             inside = None
         if inside is None:

@@ -36,7 +36,7 @@ class SoftmaxGradient:
     def is_weight(self, e: Expr) -> bool:
         """Whether an expression is P."""
         sign, factors, divisors = product_of_factors(e)
-        return sign > 0 and factors == Counter([self.weight]) \\
+        return sign > 0 and factors == Counter([self.weight]) \
             and divisors == Counter([self.divisor])
 
 
@@ -71,9 +71,9 @@ def softmax_gradient(e: Expr, upstream: Expr) -> SoftmaxGradient | None:
         around = changed(e, {inner: upstream})
         slope = _without_max(around, inner, upstream, x, most)
         either = [a for a in walk(divisor) if a.kind == "acc" and a.what[0] == "or"]
-        if some is not None and either != [some] or len(either) > 1 \\
-                or not _depends_on(base, [most]) or not _depends_on(divisor, [total, *either]) \\
-                or any(a.kind == "acc" or a == given for a in walk(slope)) \\
+        if some is not None and either != [some] or len(either) > 1 \
+                or not _depends_on(base, [most]) or not _depends_on(divisor, [total, *either]) \
+                or any(a.kind == "acc" or a == given for a in walk(slope)) \
                 or counts is not None and not _masked(slope, counts):
             return None
         counts = either[0].what[1] if either else None
@@ -97,7 +97,7 @@ def _derivative(e: Expr) -> tuple[Expr, Expr, Expr, Expr | None] | None:
             continue
         u, inside, under = product_of_factors(dot.what[1])
         divisors = outside + by
-        if inside == Counter([a, weight]) and divisors.total() == 1 and sign * s > 0 \\
+        if inside == Counter([a, weight]) and divisors.total() == 1 and sign * s > 0 \
                 and sign * t * u < 0 and outside + over + under == divisors + divisors:
             return weight, next(iter(divisors)), a, some
     return None
@@ -120,7 +120,7 @@ def _term(e: Expr, sign: int) -> tuple[int, Expr, Counter[Expr]]:
 
 def _selected(e: Expr) -> tuple[Expr, Expr | None]:
     """A number that is 0 where no key counts, and the reduction that says so."""
-    if e.kind == "apply" and e.what == "select" and _is_zero(e.args[2]) \\
+    if e.kind == "apply" and e.what == "select" and _is_zero(e.args[2]) \
             and e.args[0].kind == "acc" and e.args[0].what[0] == "or":
         return e.args[1], e.args[0]
     return e, None
@@ -154,7 +154,7 @@ def _without_max(e: Expr, inner: Expr, upstream: Expr, x: Expr, most: Expr) -> E
 
 
 def _by_max(e: Expr, inner: Expr, x: Expr, most: Expr) -> bool:
-    if e.kind != "apply" or e.what != "select" or not _is_zero(e.args[2]) \\
+    if e.kind != "apply" or e.what != "select" or not _is_zero(e.args[2]) \
             or not _compares(e.args[0], x, most) or e.args[1].what != "div":
         return False
     total, count = e.args[1].args
@@ -162,7 +162,7 @@ def _by_max(e: Expr, inner: Expr, x: Expr, most: Expr) -> bool:
         return False
     sign, factors, divisors = product_of_factors(total.what[1])
     ones = count.what[1]
-    return ones.what == "convert" and _compares(ones.args[0], x, most) and \\
+    return ones.what == "convert" and _compares(ones.args[0], x, most) and \
         (-sign, factors, divisors) == product_of_factors(inner)
 
 
