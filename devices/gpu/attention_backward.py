@@ -177,16 +177,21 @@ class _Group:
     scores: Step
     given: Step
     slopes: Step
-    results: _Part
+    results: _Part | None
     dq: _Part | None
     dk: _Part | None
     dv: _Part | None
     used: tuple[Step, ...]
 
     @property
+    def derivatives(self) -> list[_Part]:
+        """The products that make them."""
+        return [p for p in (self.dv, self.dq, self.dk) if p is not None]
+
+    @property
     def products(self) -> list[_Part]:
         """Those whose results stay."""
-        return [p for p in (self.results, self.dv, self.dq, self.dk) if p is not None]
+        return [*([self.results] if self.results is not None else []), *self.derivatives]
 
 
 def _group(program: Program, step: Step, name: str, along: int) -> _Group | None:
@@ -242,7 +247,7 @@ class _Matching:
         counts = self._linear(changed(found.counts, by)) if found.counts is not None else None
         if counts is not None and any(e.what == SCORE for e in walk(counts)):
             raise Other
-        return _Group(form, found, counts, first, second, self.step, parts["results"],
+        return _Group(form, found, counts, first, second, self.step, parts.get("results"),
                       parts.get("dq"), parts.get("dk"), parts.get("dv"),
                       tuple(self.elements.used.values()))
 
@@ -275,7 +280,8 @@ class _Matching:
         if e.kind != "load" or e.args or e.dtype.name != "f32":
             raise Other
         name = _bound(step, e.what)
-        index = Substitution(to.get).index(linearize(e.index, self.program.by_name[name].type.shape))
+        shape = self.program.by_name[name].type.shape
+        index = Substitution(to.get).index(linearize(e.index, shape))
         if not all(isinstance(a, Axis) and isinstance(c, int) for a, c in index.terms):
             raise Other
         return Expr("load", e.dtype, name, (), (sorted_index(index),))
@@ -303,7 +309,7 @@ class _Matching:
                     if name in parts:
                         raise Other
                     parts[name] = part
-        if "results" not in parts or not parts.keys() & {"dq", "dk"}:
+        if not parts.keys() & {"dq", "dk"}:
             raise Other
         return parts
 
@@ -378,6 +384,9 @@ class _Rewriting:
         self.program, self.group, self.form = program, group, group.gradient
         self.buffers = list(program.buffers)
         self.removed = self._removed()
+        steps = program.steps
+        self.second = min(_position(steps, p.step) for p in group.derivatives)
+        self.first = _position(steps, group.results.step) if group.results else self.second
 
     def _removed(self) -> list[Step]:
         """The steps that are needed no more: those taken apart whose results nobody else reads."""
@@ -396,25 +405,30 @@ class _Rewriting:
         return not made.isdisjoint(self.program.results) or any(
             not made.isdisjoint(s.buffers) for s in self.program.steps if not _among(s, removed))
 
+    def _needed(self, step: Step) -> str:
+        """The result of a step that others read."""
+        others = [s for s in self.program.steps if not _among(s, self.removed) and s is not step]
+        read = {*self.program.results, *(b for s in others for b in s.buffers)}
+        return next((b for b in outputs(step) if b in read), outputs(step)[0])
+
     def problem(self) -> str:
         """Why the steps cannot be replaced; empty if they can."""
         g, steps = self.group, self.program.steps
         stay = [p.step for p in g.products]
-        for step in (*g.used, g.scores, g.given, g.slopes):
-            if not _among(step, self.removed):
-                reads = {b for s in self.removed if not _among(s, stay) for b in outputs(s)}
-                if not reads.isdisjoint(step.buffers):
-                    return f"%{outputs(step)[0]} is needed elsewhere"
-            elif self._is_read(step, self.removed):
+        gone = {b for s in self.removed if not _among(s, stay) for b in outputs(s)}
+        for step in (g.slopes, g.given, g.scores, *g.used):
+            kept = not _among(step, self.removed)
+            if _among(step, (g.slopes, g.given, g.scores)) and (
+                    kept or self._is_read(step, self.removed)):
+                return f"%{self._needed(step)} is needed elsewhere"
+            if kept and not gone.isdisjoint(step.buffers):
                 return f"%{outputs(step)[0]} is needed elsewhere"
         bound = {e.what for e in self._loads()}
-        if not bound.isdisjoint(b for s in self.removed if not _among(s, stay)
-                                for b in outputs(s)):
+        if not bound.isdisjoint(gone):
             return "scores are needed for what is done to them"
-        at = min(_position(steps, p.step) for p in g.products if p is not g.results)
         for name in bound:
             writers = [n for n, s in enumerate(steps) if name in outputs(s)]
-            late = _position(steps, g.results.step) if name != self.form.grad.what else at
+            late = self.first if name != self.form.grad.what else self.second
             if len(writers) > 1 or any(w >= late for w in writers):
                 return f"%{name} is written in between"
         return ""
@@ -427,17 +441,16 @@ class _Rewriting:
 
     def run(self) -> Program:
         """The program with the new steps."""
-        g, steps = self.group, self.program.steps
+        steps = self.program.steps
         places, rests = self._places()
-        base, scale = (self._rows(n, self.form.query) for n in ("base", "scale"))
+        base, scale = (self._temporary(n, (self.form.query,)) for n in ("base", "scale"))
         forward = self._forward(places["results"], base, scale)
         backward = self._backward(places, base, scale)
-        first = min(_position(steps, p.step) for p in g.products if p is not g.results)
         out: list[Step] = []
         for n, step in enumerate(steps):
-            if step is g.results.step:
+            if n == self.first:
                 out.append(forward)
-            if n == first:
+            if n == self.second:
                 out += backward
             out += rests.get(n, [])
             if not _among(step, self.removed):
@@ -459,20 +472,24 @@ class _Rewriting:
                 step, rest = split_product(part.step, self.buffers)
                 rests[_position(self.program.steps, part.step)] = [rest]
             places[name] = part.place(step, self._types())
+        if "results" not in places:         # only their derivative is known
+            out = self._temporary("results", (self.form.query, self.form.value))
+            places["results"] = out.what, out.index[0]
         return places, rests
 
     def _types(self) -> dict[str, TensorType]:
         return {b.name: b.type for b in self.buffers}
 
-    def _rows(self, stem: str, axis: Axis) -> Expr:
-        """An element of a new temporary, of which there is one for each row or key of the batch."""
+    def _temporary(self, stem: str, axes: tuple[Axis, ...]) -> Expr:
+        """An element of a new temporary over the batch and these axes."""
         taken = {b.name for b in self.buffers}
-        stem = f"{self.group.results.step.name}.{stem}"
+        stem = f"{self.group.slopes.name}.{stem}"
         name = next(n for i in count() if (n := f"{stem}{i or ''}") not in taken)
         index = as_index(0)
-        for a in (*self.form.batch, axis):
+        every = (*self.form.batch, *axes)
+        for a in every:
             index = index * _size(a) + as_index(a)
-        size = prod(_size(a) for a in (*self.form.batch, axis))
+        size = prod(map(_size, every))
         self.buffers.append(Buffer(name, TensorType((size,), DTYPES["f32"]), "temp"))
         return Expr("load", DTYPES["f32"], name, (), (index,))
 
@@ -487,14 +504,16 @@ class _Rewriting:
                          changed(found.base, number), changed(found.divisor, number), result, 0, 1,
                          2 if g.counts is not None else -1, g.counts,
                          stats=((base.what, base.index[0]), (scale.what, scale.index[0])))
-        return self._step(ATTENTION, form, "attention", (g.scores, *g.used, g.results.step),
+        return self._step(ATTENTION, form, "attention", (
+            g.scores, *g.used, *(p.step for p in [g.results] if p is not None)),
                           "attention in one kernel: scores are not stored")
 
     def _backward(self, places: dict[str, Place], base: Expr, scale: Expr) -> list[Step]:
         f = self.form
-        dot, masked = self._rows("dot", f.query), any(e.what == "select" for e in walk(f.score))
-        of_queries = self._rows("sound", f.query) if masked and (f.dk or f.dv) else None
-        of_keys = self._rows("sound", f.key) if masked and f.dq else None
+        dot = self._temporary("dot", (f.query,))
+        masked = any(e.what == "select" for e in walk(f.score))
+        of_queries = self._temporary("sound", (f.query,)) if masked and (f.dk or f.dv) else None
+        of_keys = self._temporary("sound", (f.key,)) if masked and f.dq else None
         steps = [self._dots(places["results"], dot, of_queries, base, scale)]
         if of_keys is not None:
             zero = Stage((f.depth,), (_zeros(0, f.k),))
@@ -515,10 +534,10 @@ class _Rewriting:
         f, made = self.form, Exprs()
         f32 = DTYPES["f32"]
         out = Expr("load", f32, result[0], (), (result[1],))
-        sums = [Reduce(0, "sum", made.apply("mul", f32, f.grad, out), f32)]
-        stages, stores = [], [(dot, _acc(0))]
+        sums = [Reduce(0, "sum", made.apply("mul", f32, f.grad, out), f32), _zeros(1, f.grad)]
+        # of infinite dO, dP is infinite for all keys, and so sum(P * dP), less each, is NaN
+        stages, stores = [], [(dot, made.apply("add", f32, _acc(0), _acc(1)))]
         if sound is not None:
-            sums.append(_zeros(1, f.grad))
             stages.append(Stage((f.depth,), (_zeros(2, f.q),)))
             rows = made.apply("mul", f32, made.apply("add", f32, base, scale), made.const(0, f32))
             both = made.apply("add", f32, _acc(1), _acc(2))

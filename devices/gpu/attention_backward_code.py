@@ -134,8 +134,8 @@ class _Code:
         """The function."""
         w, f, s = self.w, self.form, self.shape
         names = ("keys", "queries") if f.of_keys else ("queries", "keys")
-        plan = f"derivatives of {names[0]}, {s.threads} threads, tiles of {s.down} {names[0]} and " \
-               f"{s.across} {names[1]}"
+        plan = f"derivatives of {names[0]}, {s.threads} threads, tiles of {s.down} {names[0]} " \
+               f"and {s.across} {names[1]}"
         self._begin()
         header = f"for (i32 c0 = 0; c0 < {_extent(self.other)}; c0 += {s.across})"
         with self.ev.scope(header):

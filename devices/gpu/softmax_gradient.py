@@ -66,15 +66,15 @@ def softmax_gradient(e: Expr, upstream: Expr) -> SoftmaxGradient | None:
             continue
         weight, divisor, given, some = found
         x, base = weight.args[0].args
-        most, counts = Expr("acc", x.dtype, ("max", x)), some and some.what[1]
+        most = Expr("acc", x.dtype, ("max", x))
         total = Expr("acc", x.dtype, ("sum", weight))
         around = changed(e, {inner: upstream})
         slope = _without_max(around, inner, upstream, x, most)
         either = [a for a in walk(divisor) if a.kind == "acc" and a.what[0] == "or"]
-        if some is not None and either != [some] or len(either) > 1 \
-                or not _depends_on(base, [most]) or not _depends_on(divisor, [total, *either]) \
-                or any(a.kind == "acc" or a == given for a in walk(slope)) \
-                or counts is not None and not _masked(slope, counts):
+        if (some is not None and (either != [some] or not _masked(slope, some.what[1]))) \
+                or len(either) > 1 or not _depends_on(base, [most]) \
+                or not _depends_on(divisor, [total, *either]) \
+                or any(a.kind == "acc" or a == given for a in walk(slope)):
             return None
         counts = either[0].what[1] if either else None
         return SoftmaxGradient(x, base, divisor, weight, given, slope, counts, slope != around)
