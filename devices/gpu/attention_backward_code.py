@@ -26,7 +26,7 @@ from weft.compiler.kernel.ir import Kernel, Library
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.devices.gpu.attention import SCORE
-from weft.devices.gpu.attention_backward import UPSTREAM, Gradient
+from weft.devices.gpu.attention_group import UPSTREAM, Gradient
 from weft.devices.gpu.attention_mask import Texts, either, text, tile_counts
 from weft.devices.gpu.attention_tiles import Panel, pitch, shared_limit
 from weft.devices.gpu.loops import KernelCode, place, signature

@@ -8,9 +8,9 @@ from weft.compiler.kernel.nested import Branch, Loop
 from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
 from weft.devices.gpu.attention import ATTENTION
-from weft.devices.gpu.attention_backward import GRADIENT
 from weft.devices.gpu.attention_backward_code import emit_gradient
 from weft.devices.gpu.attention_code import emit_attention
+from weft.devices.gpu.attention_group import GRADIENT
 from weft.devices.gpu.columns import Columns
 from weft.devices.gpu.loops import KernelCode, Loops
 from weft.devices.gpu.product import emit_product
