@@ -111,7 +111,7 @@ def fifty(xp: Any, x: Array) -> Array:
 def fifty_products(xp: Any, x: Array, w: Array) -> Array:
     """Fifty kernels that no compiler makes one of."""
     for _ in range(50):
-        x = xp.tanh(x @ w)
+        x = xp.tanh(x @ w * 0.125)          # which keeps small differences small
     return x
 
 
@@ -156,7 +156,7 @@ def torch_functions(torch: Any) -> dict[str, Callable[..., Any]]:
 
     def products(x: Any, w: Any) -> Any:
         for _ in range(50):
-            x = torch.tanh(x @ w)
+            x = torch.tanh(x @ w * 0.125)
         return x
 
     def chained(x: Any, y: Any) -> Any:

@@ -31,6 +31,8 @@ from weft.frontend.tracer import Tracer
 __all__ = ["clip", "where"]
 
 _MISSING: Any = np._NoValue
+# Until 2.4, NumPy's `where` let Python integers wrap that its result cannot hold.
+NO_WRAPPING = np.lib.NumpyVersion(np.__version__) >= "2.5.0.dev0"
 
 
 @implements(np.where)
@@ -45,6 +47,10 @@ def where(condition: Array, x: Array = _MISSING, y: Array = _MISSING, /) -> Trac
     b = build()
     xs = [lift(x), lift(y)]
     dtype = common_dtype(xs)
+    if NO_WRAPPING:
+        for v in xs:
+            if v.kind == "int" and type(v.value) is int:
+                check_range(v.value, dtype)
     mask = b.convert(lift(condition).node, "bool")
     nodes = [mask, *same_dtype(xs, dtype)]
     shape = broadcast_shape([n.shape for n in nodes])
