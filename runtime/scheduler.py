@@ -179,9 +179,12 @@ def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
             outs = step.run([values[i] for i in step.inputs])
         except Exception as error:
             told = _told(step, error)
-            if told is error:
-                raise
-            raise told      # noqa: B904, it has its cause already
+            try:
+                if told is not error:
+                    raise told      # noqa: B904, it has its cause already
+            finally:
+                del told            # it holds this frame
+            raise
         for slot, value in zip(step.outputs, outs):
             values[slot] = value
         lane = plan.lanes[step.lane]
@@ -313,9 +316,8 @@ class _Run:
                 _under_way(lane, outs)
             return outs
         except BaseException as error:
-            told = _told(step, error)
-            if self.error is None:
-                self.error = told
+            if self.error is None:      # no variable of this frame holds it: it holds the frame
+                self.error = _told(step, error)
             return None
 
     def _finish(self, step: int, outs: Sequence[Any] | None) -> None:
