@@ -15,10 +15,11 @@ from weft.compiler.build import Builder
 from weft.compiler.errors import Origin
 from weft.compiler.inline import copy_node
 from weft.compiler.ir import Graph, Node, live, nested_graphs
-from weft.compiler.types import TupleType
+from weft.compiler.types import Size, TensorType, TupleType
 
-__all__ = ["Place", "copy_free", "device_of", "gets_behind", "is_elsewhere", "is_free", "is_placed",
-           "outline", "outlined_call", "placed_inside"]
+__all__ = ["Place", "copy_free", "device_of", "gets_behind", "is_elsewhere", "is_free", "is_hosted",
+           "is_placed", "outline", "outlined_call", "param_places", "placed_inside", "plain_sizes",
+           "result_places"]
 
 Place: TypeAlias = tuple[str, Origin | None]    # a device, and the line that names it
 
@@ -29,6 +30,38 @@ def device_of(node: Node) -> str | None:
         return None
     device: str | None = node.attrs.get("device")
     return device
+
+
+def is_hosted(node: Node) -> bool:
+    """Whether it is a loop or branch of a partitioned graph that the host drives, since its parts
+    are on several devices: see `weft.compiler.passes.hosted`."""
+    return node.kind == "control" and "places" in node.attrs
+
+
+def param_places(node: Node) -> tuple[str, ...]:
+    """The devices of the parameters of the bodies of such a node."""
+    places: tuple[str, ...] = node.attrs["places"]
+    return places[1:] if node.opname == "case" else places
+
+
+def result_places(node: Node, body: str = "body") -> tuple[str, ...]:
+    """The devices of the results of such a node; those of one of its bodies are the same, but for
+    the condition."""
+    attrs = node.attrs
+    device: str = attrs["device"]
+    if body == "cond":
+        return (device,)
+    if node.opname == "case":
+        return (device,) * len(attrs["branches"][0].results)
+    first = attrs.get("consts", 0)
+    places: tuple[str, ...] = attrs["places"]
+    return places[first:first + attrs["carries"]]
+
+
+def plain_sizes(node: Node) -> set[str]:
+    """The symbolic sizes that are axes of the node by themselves."""
+    return {str(d) for d in node.shape if isinstance(d, Size) and d == Size.symbol(str(d))} \
+        if isinstance(node.type, TensorType) else set()
 
 
 def is_free(node: Node) -> bool:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from weft.compiler.errors import VerifyError, WeftError
 from weft.compiler.ir import Graph, Node, is_scalar_constant, nested_graphs
+from weft.compiler.placement import is_hosted, param_places, result_places
 from weft.compiler.types import Size, TupleType
 
 __all__ = ["verify"]
 
 
 def verify(graph: Graph, after: str | None = None, known: set[Node] | None = None,
-           symbols: frozenset[str] = frozenset()) -> None:
+           symbols: frozenset[str] = frozenset(),
+           places: tuple[Sequence[str], Sequence[str]] | None = None) -> None:
     """Raise a `VerifyError` if the graph breaks a rule of the IR, naming the pass `after`.
 
     The rules: names are unique and not empty; every input is a parameter or an earlier node of
     the same graph; types are what the ops' rules infer; results belong to the graph; symbolic
     sizes come from parameters; where values are moved between devices, every node runs on one,
-    and uses values of that one, the parameters and results all being on one too. The graphs in
-    nodes keep the rules too, so they are closed; they may use the `symbols` of the graphs
-    around them. Nodes in `known` were checked before (nodes never change), so their types are
-    not inferred again; nodes that pass are added to it.
+    and uses values of that one, the parameters and results all being on one too, unless `places`
+    gives a device for each of these. The graphs in nodes keep the rules too, so they are closed;
+    they may use the `symbols` of the graphs around them. Nodes in `known` were checked before
+    (nodes never change), so their types are not inferred again; nodes that pass are added to it.
     """
     known = set() if known is None else known
     _check_params(graph, after)
@@ -40,8 +43,8 @@ def verify(graph: Graph, after: str | None = None, known: set[Node] | None = Non
     _check_names(graph, after)
     _check_results(graph, defined, after)
     if any(n.opname == "transfer" for n in graph.nodes) and any(
-            n.opname == "call" and n.attrs.get("device") is not None for n in graph.nodes):
-        _check_devices(graph, after)
+            n.attrs.get("device") is not None for n in graph.nodes):
+        _check_devices(graph, after, *(places or (None, None)))
 
 
 def _check_params(graph: Graph, after: str | None) -> None:
@@ -88,34 +91,44 @@ def _check_node(graph: Graph, node: Node, after: str | None, symbols: frozenset[
         for d in t.shape:
             if isinstance(d, Size) and not d.symbols.issubset(symbols):
                 _fail(graph, f"%{node.name} has an unknown size in its type {type}", after, node)
-    for inner in nested_graphs(node).values():
-        verify(inner, after, symbols=symbols)
+    for name, inner in nested_graphs(node).items():
+        places = (param_places(node), result_places(node, name)) if is_hosted(node) else None
+        verify(inner, after, symbols=symbols, places=places)
 
 
-def _check_devices(graph: Graph, after: str | None) -> None:
-    """What moves no value uses values of its own device; parameters and results share one."""
-    where: dict[Node, str] = {}
+def _check_devices(graph: Graph, after: str | None, places: Sequence[str] | None,
+                   due: Sequence[str] | None) -> None:
+    """What moves no value uses values of its own device; parameters and results share one, unless
+    their places are given."""
+    where: dict[Node, str] = dict(zip(graph.params, places)) if places is not None else {}
+    whole: dict[Node, Sequence[str]] = {}   # where the results of nodes are
     home: str | None = None                 # of the parameters: where the first use takes it to be
     for node in graph.nodes:
-        device = node.attrs.get("device") if node.opname == "call" else None
-        if node.opname == "get" and node.inputs[0] in where:
-            where[node] = where[node.inputs[0]]
+        device = node.attrs.get("device") if node.kind == "control" else None
+        if node.opname == "get" and node.inputs[0] in whole:
+            where[node] = whole[node.inputs[0]][node.attrs["index"]]
             continue
         needed = node.attrs["source"] if node.opname == "transfer" else device
         if needed is None:
             _fail(graph, f"%{node.name} is on no device, but values are moved between devices",
                   after, node)
-        for i in node.inputs:
-            home = home if i in where else home or needed
-            if where.get(i, home) != needed:
-                _fail(graph, f"%{node.name} takes %{i.name} to be on {needed!r}, it is on "
+        hosted = is_hosted(node)
+        for i, wanted in zip(node.inputs, node.attrs["places"] if hosted else
+                             [needed] * len(node.inputs)):
+            home = home if i in where else home or wanted
+            if where.get(i, home) != wanted:
+                _fail(graph, f"%{node.name} takes %{i.name} to be on {wanted!r}, it is on "
                       f"{where.get(i, home)!r}", after, node)
-        where[node] = device or node.attrs["to"]
-    for r in graph.results:
+        if isinstance(node.type, TupleType):
+            whole[node] = result_places(node) if hosted else [needed] * len(node.type.elements)
+        else:
+            where[node] = node.attrs["to"]
+    for r, wanted in zip(graph.results, due or [""] * len(graph.results)):
         home = home or where.get(r)
-        if where.get(r, home) != home:
-            _fail(graph, f"the result %{r.name} is on {where[r]!r}, others and the parameters on "
-                  f"{home!r}", after, r)
+        if where.get(r, home) != (wanted or home):
+            others = f"due on {wanted!r}" if wanted else (
+                f"others and the parameters on {home!r}")
+            _fail(graph, f"the result %{r.name} is on {where.get(r, home)!r}, {others}", after, r)
 
 
 def _undefined(graph: Graph, node: Node, operand: Node, after: str | None) -> NoReturn:

@@ -6,7 +6,6 @@ the device's program, something callable.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,23 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weft.compiler.digest import graph_digest
-from weft.compiler.errors import Origin
 from weft.compiler.ir import Graph
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import TensorType
 from weft.devices.capabilities import check_graph
 from weft.devices.host_memory import HostMemory
-from weft.devices.protocol import (
-    Cache,
-    Compiled,
-    Device,
-    DeviceError,
-    KernelInfo,
-    Lowered,
-    ProgramKeeper,
-)
+from weft.devices.protocol import Cache, Compiled, Device, DeviceError, KernelInfo, Lowered
 from weft.devices.registry import AUTO, get_device
 from weft.frontend.calling import CallTrace, trace_call
 from weft.frontend.location import get_default_device, where_arrays_lie
@@ -41,6 +30,7 @@ from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
 from weft.runtime.executable import Executable, executable_class
+from weft.runtime.kept import KeptProgram
 
 if TYPE_CHECKING:
     from weft.compiler.passes import History, Step
@@ -156,8 +146,9 @@ class TracedStage:
     def compile(self, device: str | None = None, cache: Cache | None = None) -> CompiledStage:
         """Go all the way, or take the whole program from `cache` where that has it."""
         options = self.source.options.on(device)
-        placed = self.is_placed(options.device)     # then the devices' code is kept, each apart
-        program = _KeptProgram.of(self.graph, options, self.source.donated, cache) \
+        placed = self.is_placed(options.device)     # then the parts' programs are kept, each apart
+        program = KeptProgram.of(self.graph, get_device(options.device), options.fast_math,
+                                 self.source.donated, cache) \
             if cache is not None and not placed else None
         if program is None:
             return self.lower(device).compile(cache)
@@ -210,7 +201,8 @@ class OptimizedStage:
         if self.before.is_placed(options.device):
             from weft.runtime.placed import lower_placed  # for functions with placed parts only
 
-            return lower_placed(self.graph, options.device, options.target())
+            return lower_placed(self.graph, options.device, options.target(),
+                                self.before.source.donated)
         chosen = get_device(options.device)
         check_graph(self.graph, chosen)
         if options.mesh is not None:
@@ -330,6 +322,9 @@ class CompiledStage:
     @property
     def kernel_count(self) -> int:
         """How many kernels run."""
+        count: int | None = getattr(self.compiled, "kernel_count", None)    # of several devices
+        if count is not None:
+            return count
         facts = getattr(self.compiled, "facts", None)
         return facts.kernels if facts is not None else len(self.before.kernels)
 
@@ -388,41 +383,6 @@ class CompiledStage:
 
     def _repr_html_(self) -> str:
         return self.html()
-
-
-@dataclass(frozen=True, eq=False)
-class _KeptProgram:
-    """The place in the disk cache of what a device makes of a graph."""
-
-    key: str
-    device: ProgramKeeper
-    origins: Sequence[Origin]
-    cache: Cache
-
-    @staticmethod
-    def of(graph: Graph, options: Options, donated: Sequence[int], cache: Cache
-           ) -> _KeptProgram | None:
-        """The place, or None where the device keeps no programs or this one has no digest."""
-        device: Any = get_device(options.device)
-        digest = graph_digest(graph) if hasattr(device, "program_key") else None
-        key = device.program_key(f"{digest.key} {[*donated]}", options.fast_math) \
-            if digest is not None else ""
-        return _KeptProgram(key, device, list(digest.origins), cache) if key and digest else None
-
-    def find(self) -> Compiled | None:
-        """What an earlier process has left there, if it can be read."""
-        data = self.cache.get(self.key)
-        if data is not None:
-            with contextlib.suppress(ValueError):
-                return self.device.read_program(data, self.origins)
-        self.device.prepare()
-        return None
-
-    def keep(self, program: Compiled) -> None:
-        """Leave a program there, for later processes."""
-        data = self.device.program_bytes(program, self.origins)
-        if data is not None:
-            self.cache.put(self.key, data)
 
 
 class _Asked:

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 from weft.compiler.lazy_dataclass import dataclass
 
-__all__ = ["Lane", "Plan", "Step", "make_plan", "run_plan"]
+__all__ = ["Cancelled", "Lane", "Plan", "Step", "check_cancelled", "make_plan", "run_plan"]
 
 AHEAD = 4       # steps of a lane that may be done before what uses the first of them on another is
 
@@ -167,8 +167,10 @@ def run_plan(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
         return _run_alone(plan, arguments)
     run = _Run(plan, arguments)
     try:
+        _working.run = run
         return run.work()
     finally:
+        _working.run = run.outer
         run.end()                   # also after Ctrl-C, wherever that has come
 
 
@@ -181,7 +183,7 @@ def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
             told = _told(step, error)
             try:
                 if told is not error:
-                    raise told      # noqa: B904, it has its cause already
+                    raise told      # which has its cause already
             finally:
                 del told            # it holds this frame
             raise
@@ -196,6 +198,20 @@ def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
     return [values[slot] for slot in plan.results]
 
 
+class Cancelled(BaseException):
+    """Ends a step of a call that has ended, or failed: nobody waits for it."""
+
+
+def check_cancelled() -> None:
+    """To be called from time to time by steps that last: raises if the call has ended meanwhile."""
+    run: _Run | None = getattr(_working, "run", None)
+    while run is not None:
+        if run.stopped:
+            raise Cancelled
+        run = run.outer
+
+
+_working = threading.local()        # `run`: the call for which this thread works
 _NOTHING = contextlib.nullcontext()
 
 
@@ -218,6 +234,7 @@ class _Run:
         self.stopped = False
         self.lock = threading.Lock()
         self.wake: threading.Lock | None = None     # held while the caller waits
+        self.outer: _Run | None = getattr(_working, "run", None)    # of which this is a step
         self.here = [lane.here() if lane.here is not None else None for lane in plan.lanes]
         for i, n in enumerate(plan.waits):
             if not n:
@@ -269,6 +286,7 @@ class _Run:
     def help(self, lane: int) -> None:
         """Run what is ready on a lane, in the thread of that lane."""
         here = self.here[lane]
+        _working.run = self
         try:
             with here() if here is not None else _NOTHING:
                 self._help(lane)
@@ -277,6 +295,8 @@ class _Run:
                 self.error = self.error or error
                 self.stop()
                 self._go_on()
+        finally:
+            _working.run = None
 
     def _help(self, lane: int) -> None:
         with self.lock:

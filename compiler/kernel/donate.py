@@ -70,7 +70,8 @@ def _fits(program: Program, at: int, result: str, param: str) -> bool:
 
 
 def _turn_by_turn(step: Step, result: str, param: str) -> bool:
-    """Whether a step reads of the parameter just the element that it writes in the same turn.
+    """Whether a step reads of the parameter just the element that it writes in the same turn, and
+    not for what it writes behind that: devices need not read an element before they do.
 
     Devices store each element of an output once, and keep partial sums elsewhere.
     """
@@ -85,8 +86,12 @@ def _turn_by_turn(step: Step, result: str, param: str) -> bool:
     (at,) = {w.index for w in stages[0].stores if w.buffer in outs}
     mine = {e for e in k.exprs if e.kind == "load" and e.what in ins}
     here = set(walk(*stages[0].roots))
+    stores = stages[0].stores
+    last = max(i for i, w in enumerate(stores) if w.buffer in outs)
+    later = set(walk(*(e for w in stores[last + 1:] for e in w.roots)))
     others = {e for s in k.stages if s is not stages[0] for e in walk(*s.roots)}
-    return all(e.index == at and e in here and e not in others for e in mine)
+    return all(e.index == at and e in here and e not in others and e not in later
+               for e in mine)
 
 
 def _renamed(step: Step, same: dict[str, str]) -> Step:

@@ -205,15 +205,17 @@ _SCAN = {name: _rule("control", f"scan_{name}")
 _WHILE = {name: _rule("loops", f"while_{name}")
           for name in ("jointly", "jvp", "transpose", "batch")}
 
+_PLACES = ("device", "places")      # of those with parts on several devices, after partitioning
+
 register(Op("case", "control", None, "the results of the branch that the first operand, an index, "
             "picks; of the last branch where it is out of range", _case, _case_ref,
-            attrs=("branches",), cost=0, samples=_case_samples, **_CASE))
+            attrs=("branches", *_PLACES), cost=0, samples=_case_samples, **_CASE))
 register(Op("while", "control", None, "the carries after the body has replaced them as long as the "
             "condition holds; both take the carries and the constants behind them", _while,
-            _while_ref, attrs=("cond", "body", "carries"), cost=0, samples=_while_samples,
+            _while_ref, attrs=("cond", "body", "carries", *_PLACES), cost=0, samples=_while_samples,
             **_WHILE))
 register(Op("scan", "control", None, "a body run for each element of the first axis of its arrays: "
             "the carries after the last turn, and the other results of all turns, stacked; "
             "operands are constants, carries, arrays", _scan, _scan_ref,
-            attrs=("body", "consts", "carries", "length", "reverse"), cost=0,
+            attrs=("body", "consts", "carries", "length", "reverse", *_PLACES), cost=0,
             samples=_scan_samples, **_SCAN))

@@ -56,7 +56,7 @@ class InlineCalls(Pass):
     def _inside(self, node: Node, target: Target) -> Mapping[str, Any]:
         """The attributes of a node that stays, with calls in its graphs inlined."""
         device = node.attrs.get("device")
-        if device is None:
+        if device is None or node.opname not in _CALLS:
             return map_graphs(node.attrs, lambda inner: self.run(inner, target))
         graph = _graph(node)
         inner = replace(self, device=device).run(graph, target)

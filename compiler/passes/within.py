@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from weft.compiler.ir import Graph, Node
+from weft.compiler.ir import Graph, Node, map_graphs
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.passes.base import Pass
 from weft.compiler.passes.calls import InlineCalls
 from weft.compiler.passes.clean import EliminateCommon, EliminateDead
 from weft.compiler.passes.partition import Partition
 from weft.compiler.passes.pipeline import pipeline_for
-from weft.compiler.placement import device_of
+from weft.compiler.placement import device_of, is_hosted
 from weft.compiler.rewrite.driver import rebuild
 from weft.compiler.target import Target
 
@@ -37,14 +37,15 @@ class Within(Pass):
         changed: dict[Node, Node] = {}
         passes = {device: (inner, own) for device, inner, own in self.passes}
         for node in graph.nodes:
-            device = device_of(node)
+            device, attrs = device_of(node), node.attrs
             if device is not None:
                 inner, own = passes[device]
-                body = inner.run(node.attrs["graph"], own)
-                if body is not node.attrs["graph"]:
-                    attrs = {**node.attrs, "graph": body}
-                    changed[node] = Node(node.op, node.inputs, attrs, node.type, node.origin,
-                                         node.name)
+                attrs = map_graphs(attrs, lambda g, i=inner, t=own: i.run(g, t))  # type: ignore[misc]
+            elif is_hosted(node):
+                attrs = map_graphs(attrs, lambda g: self.run(g, target))
+            if attrs is not node.attrs:
+                changed[node] = Node(node.op, node.inputs, attrs, node.type, node.origin,
+                                     node.name)
         return rebuild(graph, changed) if changed else graph
 
 

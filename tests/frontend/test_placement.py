@@ -398,20 +398,6 @@ def test_blocks_in_loops_on_their_own_device() -> None:
     np.testing.assert_allclose(weft.jit(on("toy", f))(X), np.sin(np.sin(np.sin(X))))
 
 
-def test_blocks_in_loops_on_another_device_are_refused() -> None:
-    def body(i: Any, y: Any) -> Any:
-        with weft.device("toy"):
-            return np.sin(y)
-    f = weft.jit(lambda x: weft.fori_loop(0, 3, body, x))
-    with pytest.raises(WeftError) as caught:
-        f(X)
-    assert located(caught) == """\
-a part placed on 'toy' stands in the body of a scan on another device
-  at test_placement.py:LINE: with weft.device("toy"):
-  expected: loops and branches that run on one device, whole
-  repair:   put `with weft.device(...)` around the loop or branch, or take the part out of it"""
-
-
 # ---- overlap, by events
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The scheduler under failure: whatever ends a call, the next ones work and nothing stays behind."""
+"""The scheduler under failure: whatever ends a call, the next ones work, nothing stays behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Value:
         self.alive.add(self)
 
 
-def _step(name: str, lane: int, inputs: Sequence[int], output: int, run: Callable[..., Any]) -> Step:
+def _step(name: str, lane: int, inputs: Sequence[int], output: int, run: Callable[..., Any]
+          ) -> Step:
     return Step(name, lane, lambda values: [run(*values)], tuple(inputs), (output,))
 
 

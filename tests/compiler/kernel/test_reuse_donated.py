@@ -48,6 +48,19 @@ def test_not_where_it_is_read_afterwards():
     assert donated(make).results[0] != "x"
 
 
+def test_not_where_a_later_result_of_the_same_kernel_reads_it():
+    """The first result could take `b` or `c`; the second reads `c`, element by element."""
+    def make(b):
+        a, c, d, e = b.x("a", 4), b.x("c", 4), b.x("d", 4), b.x("e", 4)
+        n, m = b.mul(a, d), b.mul(a, e)
+        return [b.plus(b.mul(m, d), n), b.plus(c, m), b.plus(e, b.mul(d, a))]
+    program = donated(make, 4)
+    arrays = [np.arange(4, dtype=np.float32) + i for i in range(4)]
+    a, c, d, e = (x.copy() for x in arrays)
+    for got, want in zip(run_program(program, arrays), (a * e * d + a * d, c + a * e, e + d * a)):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_not_of_another_type():
     assert donated(lambda b: b.reduce_sum(b.x("x", 6, 5), axes=(1,))).results != ("x",)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import assert_same, graphs, inputs
 
-from weft.compiler.errors import UnsupportedError
-from weft.compiler.ir import Graph
+from weft.compiler.errors import VerifyError
+from weft.compiler.ir import Graph, Node
 from weft.compiler.ops import OPS
 from weft.compiler.passes import InlineCalls, run_pipeline
 from weft.compiler.passes.partition import Partition
@@ -206,14 +206,31 @@ LOOP = """graph @f(%x: f32[3]) -> (f32[3]) {
 }"""
 
 
-def test_parts_in_loops_are_refused() -> None:
-    with pytest.raises(UnsupportedError) as caught:
-        _cut(parse(LOOP))
-    assert str(caught.value) == """\
-a part placed on 'gpu' stands in the body of a scan on another device
-  at placed_model.py:7
-  expected: loops and branches that run on one device, whole
-  repair:   put `with weft.device(...)` around the loop or branch, or take the part out of it"""
+def test_loops_whose_work_is_on_one_device_move_there() -> None:
+    out = _cut(parse(LOOP))
+    assert _shape(out) == ["x → gpu", "gpu.0: scan get", "get.0 → cpu"]
+    assert Partition("cpu").run(out, TARGET) is out
+
+
+def test_loops_with_parts_on_several_devices_are_cut_inside() -> None:
+    """Their text says where operands are; what is cut already stays as it is."""
+    out = _cut(parse(LOOP.replace("return %e\n    }\n  } : (f32[3])\n  %y", """%n = sin %e : f32[3]
+      return %n
+    }
+  } : (f32[3])
+  %y""")))
+    scan = next(n for n in out.nodes if n.opname == "scan")
+    assert scan.attrs["device"] == "cpu" and scan.attrs["places"] == ("cpu", "cpu")
+    assert _shape(scan.attrs["body"]) == ["c → gpu", "gpu.0: exp", "e → cpu", "cpu.0: sin add"]
+    assert parse(out.text()) == out and Partition("cpu").run(out, TARGET) is out
+    body = scan.attrs["body"]
+    wrong = {**scan.attrs, "places": ("cpu", "gpu")}
+    moved = Graph("f", out.params, [
+        *out.nodes[:out.nodes.index(scan)], Node(scan.op, scan.inputs, wrong, scan.type, None, "s")
+    ], out.params)
+    assert body is scan.attrs["body"]
+    with pytest.raises(VerifyError, match="%c to be on 'cpu', it is on 'gpu'"):
+        verify(moved)
 
 
 def test_parts_in_loops_on_their_own_device_dissolve() -> None:
