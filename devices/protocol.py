@@ -8,7 +8,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 else:
     Protocol = object   # making a protocol takes as long as importing a small module
 
-__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "DeviceLostError", "KernelInfo",
+__all__ = ["Array", "Cache", "Compiled", "Device", "DeviceError", "DeviceLostError", "Direct",
+           "KernelInfo",
            "Lowered", "Memory", "OutOfMemoryError", "ProgramKeeper", "out_of_memory"]
 
 Array = np.ndarray[Any, Any]
@@ -103,7 +104,9 @@ class Memory(Protocol):
     Arrays are those of the device's own library (`numpy.ndarray`, `cupy.ndarray`, `jax.Array`).
     Devices that compute on NumPy's share the one `HOST` of `weft.devices.host_memory`.
 
-    Two methods more are used where a memory has them. ``mark(arrays)`` gives a function without
+    Three methods more are used where a memory has them. ``handing(nbytes)`` gives a function of
+    NumPy arrays of so many bytes that stands for `put` where a program is called with them: of what
+    it gives, the device's programs know what to make. ``mark(arrays)`` gives a function without
     arguments that waits until what was begun so far is done, and raises nothing; unless there is
     one, `wait` is called with one of the arrays. ``here()`` gives a function that makes a context,
     in which another thread works as the one that called `here`: on its current stream, say.
@@ -130,7 +133,12 @@ class Memory(Protocol):
 
 
 class Compiled(Protocol):
-    """A program ready to run. Safe to run from many threads at once."""
+    """A program ready to run. Safe to run from many threads at once.
+
+    Where it has a method ``direct(host)``, calls like earlier ones go by the `Direct` that this
+    gives, or None: for arguments of which those with the indices `host` come from the host, as
+    `Memory.handing` makes them.
+    """
 
     def run(self, arrays: Sequence[Any], /) -> list[Any]:
         """The results for these arguments, new arrays that share no memory with anything.
@@ -144,6 +152,25 @@ class Compiled(Protocol):
 
     def entry(self, spec: Any, /, cache: Cache | None = None) -> Any:
         """A native entry made to `spec`, or None where the device has none (see `devices/cpu`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Direct:
+    """A way into a compiled program that looks at its arguments itself.
+
+    `call` takes them one by one and gives a new list of results, or the only one where it is
+    `single`. Where they are not of the program's types and shapes, or lie elsewhere, it raises one
+    of `misfits`, and nothing has happened; `told` gives what to raise for its other errors. `poll`
+    is called before it where `waiting` holds anything: it raises what has gone wrong with earlier
+    calls, if that is known.
+    """
+
+    call: Callable[..., list[Any]]
+    misfits: tuple[type[Exception], ...]
+    told: Callable[[Exception], Exception]
+    single: bool = False
+    waiting: Collection[Any] = ()
+    poll: Callable[[], None] | None = None
 
 
 class Lowered(Protocol):

@@ -8,7 +8,7 @@ import inspect
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -20,6 +20,7 @@ from weft.frontend.leaves import INT_LIMIT
 from weft.frontend.location import device_of_any, get_default_device, is_usual
 from weft.frontend.recording import active
 from weft.frontend.records import Record, reasons
+from weft.frontend.shortcut import Shortcut
 from weft.frontend.signature import Arguments, Call, Pattern, leaf_parts
 from weft.frontend.stages import CompiledStage, LoweredStage, Options, TracedStage, trace_stage
 from weft.frontend.statics import value_key
@@ -28,7 +29,7 @@ from weft.frontend.watch import Watch
 from weft.runtime.arrays import straightened
 from weft.runtime.cache import disk_cache
 from weft.runtime.dispatch import DispatchCache
-from weft.runtime.executable import Executable
+from weft.runtime.executable import MISSED, Executable
 
 if TYPE_CHECKING:
     from weft.devices.mesh import Mesh
@@ -64,6 +65,7 @@ class Jit:
         self._watch = Watch(fn)
         self._cache: DispatchCache[Executable] = DispatchCache(cache_size, value_key)
         self._lock = threading.Lock()
+        self._shortcut = Shortcut()
         # Whether a key may be made from positional arrays and numbers alone.
         self._simple = not self._arguments.static and not self._arguments.shapes
         self._elsewhere: dict[str, Jit] = {}
@@ -72,9 +74,22 @@ class Jit:
 
     def _dispatch(self, /, *args: Any, **kwargs: Any) -> Any:
         """The way of a call through Python. Native entries come here with what they miss."""
+        # Kept small: a frame with few variables is made in half the time.
+        shorter = self._shortcut.call
+        if shorter is not None and not kwargs:
+            result = shorter(args)
+            if result is not MISSED:
+                return result
+            self._shortcut.missed()
+        return self._found(args, kwargs)
+
+    __call__ = _dispatch
+
+    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call by what was compiled for its signature."""
         if kwargs:
             args, kwargs = self._arguments.normal(args, kwargs)
-            if not kwargs and self._has_entries:
+            if not kwargs and (self._has_entries or self._shortcut.call is not None):
                 return self(*args)              # natively, most likely
         if self._simple and not kwargs and (self.options.device or is_usual()):
             parts: list[Any] = []
@@ -102,10 +117,10 @@ class Jit:
                         straight = straightened(args)
                         if straight is not None:
                             return self(*straight)
+                    if found.on_device and self.options.device:
+                        self._shorten(found, args)
                     return found(args)
         return self._call(args, kwargs)
-
-    __call__ = _dispatch
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = self._apart(args, kwargs)
@@ -121,6 +136,8 @@ class Jit:
             found.countdown -= 1
             if not found.countdown:
                 self._see_to_entry(found)
+            if found.on_device and (call.away or self.options.device):
+                self._shorten(found, call.leaves)
         return found(call.leaves)
 
     def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -183,6 +200,11 @@ class Jit:
 
             return compile_dumping(traced, disk_cache())
         return traced.compile(cache=disk_cache())
+
+    def _shorten(self, executable: Executable, leaves: Sequence[Any]) -> None:
+        """Note a call of a device's program: calls like it may take a shorter way."""
+        if self._watch.is_empty:
+            self._shortcut.served(executable, leaves)
 
     def _see_to_entry(self, executable: Executable) -> None:
         """Called when an executable's countdown ends, to find it a faster way."""

@@ -7,6 +7,8 @@ lists, tuples, namedtuples, dataclasses and None are known; `register_pytree` ad
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -17,8 +19,8 @@ from weft.compiler.errors import UnsupportedError
 from weft.compiler.lazy_dataclass import dataclass
 from weft.frontend.statics import Static
 
-__all__ = ["LEAF", "Tree", "children", "flatten", "flatten_into", "leaf_paths", "places",
-           "register_pytree", "tree_text", "unflatten"]
+__all__ = ["LEAF", "Tree", "builder", "children", "flatten", "flatten_into", "leaf_paths", "places",
+           "register_pytree", "taker", "tree_text", "unflatten"]
 
 LEAF = "*"
 Tree: TypeAlias = Any
@@ -149,6 +151,76 @@ def _unflatten(tree: Tree, leaves: Iterator[Any],
         return tree.value if replaced is None else replaced(tree.value)
     cls, aux, *subtrees = tree
     return _known(cls).unflatten(cls, aux, [_unflatten(t, leaves, replaced) for t in subtrees])
+
+
+def builder(tree: Tree) -> Callable[[list[Any]], Any]:
+    """`unflatten` for one tree, made once: a function of the list of leaves.
+
+    The list may become a part of the result.
+
+    >>> builder(flatten({"w": 1.0, "b": (2.0,)})[1])(["x", "y"])
+    {'w': 'x', 'b': ('y',)}
+    """
+    if tree is LEAF:
+        return operator.itemgetter(0)
+    if isinstance(tree, Static):
+        return lambda leaves: tree.value
+    cls, aux, *subtrees = tree
+    build = _known(cls).unflatten
+    if all(t is LEAF for t in subtrees):
+        return lambda leaves: build(cls, aux, leaves)
+    ends = list(itertools.accumulate(map(_count, subtrees)))
+    parts = [(builder(t), slice(end - _count(t), end)) for t, end in zip(subtrees, ends)]
+    return lambda leaves: build(cls, aux, [make(leaves[part]) for make, part in parts])
+
+
+def taker(tree: Tree) -> Callable[[Any], list[Any] | None] | None:
+    """`flatten` for values that are expected to have this tree, made once: a function that gives
+    the leaves, or None for a value of another tree. What stands in a leaf's place is taken for one.
+
+    None for trees that hold static values.
+
+    >>> take = taker(flatten({"w": 1.0, "b": (2.0,)})[1])
+    >>> take({"w": 3.0, "b": (4.0,)}), take({"w": 3.0, "b": (4.0, 5.0)}), take([3.0, (4.0,)])
+    ([3.0, 4.0], None, None)
+    """
+    into = _taker(tree)
+
+    def take(value: Any) -> list[Any] | None:
+        leaves: list[Any] = []
+        return leaves if into(value, leaves) else None
+    return take if into is not None else None
+
+
+def _taker(tree: Tree) -> Any:
+    """A function of a value and a list, to which the leaves are added; false for other trees."""
+    if tree is LEAF:
+        return lambda value, leaves: leaves.append(value) is None
+    if isinstance(tree, Static):
+        return None
+    cls, aux, *subtrees = tree
+    apart, count, known = _known(cls).flatten, len(subtrees), [_taker(t) for t in subtrees]
+
+    def flat(value: Any, leaves: list[Any]) -> bool:
+        if type(value) is not cls:
+            return False
+        found, other = apart(value)
+        before = len(leaves)
+        leaves.extend(found)
+        return bool(other == aux and len(leaves) - before == count)
+
+    def deep(value: Any, leaves: list[Any]) -> bool:
+        found: list[Any] = []
+        return flat(value, found) and all(
+            take(child, leaves) for take, child in zip(known, found))
+
+    if None in known:
+        return None
+    return flat if all(t is LEAF for t in subtrees) else deep
+
+
+def _count(tree: Tree) -> int:
+    return 1 if tree is LEAF else 0 if isinstance(tree, Static) else sum(map(_count, tree[2:]))
 
 
 def places(tree: Tree, root: str = "") -> list[tuple[str, Static | None]]:

@@ -25,7 +25,7 @@ from weft.devices.registry import AUTO, get_device
 from weft.frontend.calling import CallTrace, trace_call
 from weft.frontend.location import get_default_device, where_arrays_lie
 from weft.frontend.places import place_name, read_place
-from weft.frontend.pytree import LEAF, Tree, unflatten
+from weft.frontend.pytree import LEAF, Tree, builder
 from weft.frontend.signature import Arguments, Call
 from weft.frontend.statics import value_key
 from weft.frontend.watch import Watch
@@ -359,7 +359,7 @@ class CompiledStage:
             "memory": memory, "refuse": None if self.source.named else self._mixed}
         made = executable_class(device)(
             self.compiled, [p.dtype.numpy for p in traced.graph.params], traced.results,
-            lambda results: unflatten(tree, results), hidden, single=tree is LEAF,
+            builder(tree), hidden, single=tree is LEAF,
             plain=self.source.plain and all(s.kind == "array" for s in self.source.call.specs),
             donated=self.source.donated, **away)
         made.about = self

@@ -12,6 +12,7 @@ from weft.compiler.errors import caller_origin
 from weft.devices.protocol import DeviceError, Memory
 from weft.devices.registry import owner_of
 from weft.runtime.arrays import canonical
+from weft.runtime.direct import DirectCall, Misfit, direct_call, is_dense, program_of, root
 from weft.runtime.executable import Executable, Output
 
 __all__ = ["DeviceExecutable"]
@@ -26,7 +27,9 @@ class DeviceExecutable(Executable):
     them, perhaps while they are computed; what NumPy would give as a Python number is one.
     """
 
-    __slots__ = ("_memory", "_refuse")
+    __slots__ = ("_directs", "_memory", "_refuse", "_straight")
+
+    on_device = True
 
     def __init__(self, *args: Any, memory: Memory, refuse: Callable[[Sequence[Any]], None] | None,
                  **options: Any) -> None:
@@ -35,6 +38,10 @@ class DeviceExecutable(Executable):
         super().__init__(*args, **options)
         self._memory = memory
         self._refuse = refuse
+        self._directs: dict[tuple[type, ...], DirectCall | None] = {}
+        # Whether the results are handed out as they are, in their order.
+        self._straight = [(o.kind in ("array", "scalar"), o.index) for o in self._outputs] == [
+            (True, i) for i in range(len(self._outputs))]
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The function's result for these flat arguments."""
@@ -42,17 +49,56 @@ class DeviceExecutable(Executable):
             leaves = [*leaves, *[read() for read in self._hidden]]
         owns = self._memory.owns
         try:
-            arrays = [v if owns(v) and _is_dense(v) else self._there(v, dtype, leaves)
+            arrays = [v if owns(v) and is_dense(v) else self._there(v, dtype, leaves)
                       for v, dtype in zip(leaves, self._dtypes)]
             if self._donated:
                 self._take_over(leaves, arrays)
             results = self._run(arrays)
-            if self._single:
-                return results[0]
+            if self._straight:
+                return self._build(results)
             return self._build([self._wrapped(o, results, leaves, arrays) for o in self._outputs])
         except DeviceError as error:
             error.origin = error.origin or caller_origin()
             raise
+
+    def direct(self, leaves: Sequence[Any]) -> DirectCall | None:
+        """A function of flat arguments for calls like one with these, which leaves out all that
+        need not be done again; it gives `MISSED` for others. None where there is none.
+
+        Arguments are alike that are of the same classes and, as arrays, of the same types, shapes
+        and places.
+        """
+        kinds = tuple(map(type, leaves))
+        if kinds not in self._directs:
+            self._directs[kinds] = self._make_direct(kinds, leaves)
+        return self._directs[kinds]
+
+    def _make_direct(self, kinds: Sequence[type], leaves: Sequence[Any]) -> DirectCall | None:
+        owns = self._memory.owns
+        host = [i for i, v in enumerate(leaves) if not owns(v)]
+        if self._hidden or not self._straight or not all(
+                issubclass(kinds[i], (np.ndarray, *_NUMBERS)) for i in host):
+            return None
+        handers = [self._hander(v, self._dtypes[i]) if i in host else None
+                   for i, v in enumerate(leaves)]
+        program = program_of(self.compiled, self._memory, leaves, host, bool(self._donated))
+        if program is None:
+            return None
+        build = self._build
+        if program.single:
+            return direct_call(kinds, handers, program,
+                               None if self._single else lambda result: build([result]))
+        return direct_call(kinds, handers, program, build)
+
+    def _hander(self, leaf: Any, dtype: np.dtype[Any]) -> Callable[[Any], Any]:
+        """What makes an argument like this one, which lies on the host, one of the program's."""
+        put = _handing(self._memory, leaf.nbytes if isinstance(leaf, np.ndarray) else 0)
+
+        def handed(array: Any) -> Any:
+            if array.dtype is not dtype:        # of another byte order, perhaps
+                raise Misfit
+            return put(array)
+        return handed if isinstance(leaf, np.ndarray) else lambda v: put(np.array(v, dtype))
 
     def _there(self, value: Any, dtype: np.dtype[Any], leaves: Sequence[Any]) -> Any:
         """An argument as an array on the device, in C order."""
@@ -60,9 +106,9 @@ class DeviceExecutable(Executable):
         if memory.owns(value):
             return value.copy(order="C")                # in another order
         if isinstance(value, np.ndarray):
-            return memory.put(canonical(value.view(np.ndarray)))
+            return _handing(memory, value.nbytes)(canonical(value.view(np.ndarray)))
         if isinstance(value, _NUMBERS):
-            return memory.put(np.array(value, dtype))
+            return _handing(memory, 0)(np.array(value, dtype))
         if self._refuse is not None:
             self._refuse(leaves)
         owner = owner_of(value)
@@ -71,11 +117,11 @@ class DeviceExecutable(Executable):
 
     def _take_over(self, leaves: Sequence[Any], arrays: list[Any]) -> None:
         """Donated arguments may be overwritten: copies take the place of those passed twice."""
-        count = Counter(map(_root, arrays))
+        count = Counter(map(root, arrays))
         for i in self._donated:
             array = arrays[i]
-            if array is leaves[i] and count[_root(array)] > 1:      # else it is a copy, or alone
-                count[_root(array)] -= 1
+            if array is leaves[i] and count[root(array)] > 1:      # else it is a copy, or alone
+                count[root(array)] -= 1
                 arrays[i] = array.copy() if hasattr(array, "copy") else self._memory.put(
                     np.array(self._memory.get(array)))
 
@@ -85,25 +131,16 @@ class DeviceExecutable(Executable):
         if kind in ("array", "scalar"):
             return results[output.index]
         if kind == "argument":
-            given = leaves[output.index]
-            return arrays[output.index] if isinstance(given, np.ndarray) else given
+            given, array = leaves[output.index], arrays[output.index]
+            if not isinstance(given, np.ndarray):
+                return given
+            return self._memory.put(array) if type(array) is np.ndarray else array
         if kind == "static":
             return output.value
         return self._memory.get(results[output.index]).item()
 
 
-_strided: dict[type, bool] = {}         # whether arrays of a class have strides: not all do
-
-
-def _is_dense(array: Any) -> bool:
-    """Whether the elements lie in C order without gaps."""
-    cls = type(array)
-    strided = _strided.get(cls)
-    if strided is None:
-        strided = _strided[cls] = hasattr(array, "flags")
-    return not strided or bool(array.flags.c_contiguous)
-
-
-def _root(array: Any) -> int:
-    base = getattr(array, "base", None)
-    return id(array if base is None else base)
+def _handing(memory: Memory, nbytes: int) -> Callable[[Any], Any]:
+    """How the memory takes an array of the host's that a program is called with."""
+    made: Callable[[int], Callable[[Any], Any]] | None = getattr(memory, "handing", None)
+    return memory.put if made is None else made(nbytes)

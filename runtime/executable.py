@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 else:
     Protocol = object   # making a protocol takes as long as importing a small module
 
-__all__ = ["Executable", "Output", "executable_class"]
+__all__ = ["MISSED", "Executable", "Output", "executable_class"]
+
+MISSED = object()
+"""What `DeviceExecutable.direct` gives for calls that are not like the one it was made for."""
 
 _ndarray = np.ndarray
 
@@ -52,6 +55,8 @@ class Executable:
 
     __slots__ = ("_build", "_donated", "_dtypes", "_hidden", "_outputs", "_plain", "_run",
                  "_single", "about", "compiled", "countdown", "entry", "runner", "state")
+
+    on_device = False       # whether it is a `DeviceExecutable`
 
     def __init__(self, compiled: Compiled, dtypes: Sequence[np.dtype[Any]],
                  outputs: Sequence[Output], build: Callable[[list[Any]], Any],

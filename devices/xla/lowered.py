@@ -53,9 +53,9 @@ class XlaLowered:
         if self.layout is None:
             return jax.jit(function, donate_argnums=self.donated)
         placed = Placement(self.layout, self.device)
-        fails = [placed.whole] if self.program.may_fail else []
+        results = [*placed.results, *([placed.whole] if self.program.may_fail else [])]
         return jax.jit(function, donate_argnums=self.donated, in_shardings=tuple(placed.params),
-                       out_shardings=[*placed.results, *fails])
+                       out_shardings=results[0] if self.program.is_single else results)
 
     def specs(self) -> list[Any]:
         """The parameters as JAX describes arrays; symbolic sizes as symbols of JAX's."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from weft.devices.protocol import Array, DeviceError
 from weft.devices.xla.failures import translated
+from weft.devices.xla.pending import PENDING
 
 __all__ = ["XlaMemory", "detached", "is_array"]
 
+_LARGE = 1 << 16    # bytes from which it counts that something is copied twice
 _ALIGNED = 64       # where JAX takes over a NumPy array as it lies, on the CPU
 
 
@@ -58,22 +62,41 @@ class XlaMemory:
         with jax.enable_x64(True):
             return jax.device_put(detached(array), self.device)
 
+    def handing(self, nbytes: int, /) -> Callable[[Array], Array]:
+        """What makes a copy on the host, which JAX brings to the device with the call of a program.
+
+        JAX may go on reading it after that, but nobody else has it. Large ones lie where JAX takes
+        them over on the CPU, so that they are copied once.
+        """
+        return detached if nbytes >= _LARGE else _copied
+
     def get(self, array: Any, /) -> Array:
-        """A copy as a NumPy array; a `DeviceError` where parts of it lie with other processes."""
+        """A copy as a NumPy array; a `DeviceError` where parts of it lie with other processes.
+
+        Raises what failed in programs that check something.
+        """
         if is_array(array) and not (array.is_fully_addressable or array.is_fully_replicated):
             raise DeviceError(
                 f"parts of this array of shape {array.shape} lie with other processes",
                 expected="an array that each process has whole",
                 repair="give it out_specs=weft.spec(), or look at array.addressable_shards")
         with translated(self):
+            PENDING.wait()
             return np.array(array, order="C")
 
+    def mark(self, arrays: Sequence[Any], /) -> Callable[[], None]:
+        """A function that waits until these are there; errors are told elsewhere."""
+        import jax  # loaded with the device
+
+        return partial(jax.block_until_ready, min(arrays, key=lambda a: a.nbytes))
+
     def wait(self, arrays: Sequence[Any], /) -> None:
-        """Wait until these are computed."""
+        """Wait until these are computed; raise what failed in programs that check something."""
         import jax  # loaded with the device
 
         with translated(self):
             jax.block_until_ready(list(arrays))
+            PENDING.wait()
 
 
 _kinds: dict[type, bool] = {}       # classes that were asked about, and whether they are arrays
@@ -89,6 +112,9 @@ def is_array(value: object) -> bool:
         known = isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
         _kinds[type(value)] = known
     return known
+
+
+_copied = operator.methodcaller("copy")
 
 
 def detached(array: Array) -> Array:

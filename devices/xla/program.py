@@ -211,18 +211,24 @@ class Program:
         """Whether the function gives a status behind its results."""
         return may_fail(self.graph)
 
-    def function(self, checks: list[Check]) -> Any:
-        """A function of JAX's arrays that gives the results and, where something may fail, the
-        status. What it checks is appended to `checks` as it is traced."""
-        fails = self.may_fail
+    @property
+    def is_single(self) -> bool:
+        """Whether the function gives one result, not in a list."""
+        return len(self.graph.results) == 1 and not self.may_fail
 
-        def run(*arrays: Any) -> list[Any]:
+    def function(self, checks: list[Check]) -> Any:
+        """A function of JAX's arrays that gives the list of results and, where something may fail,
+        the status behind them; the result itself if `is_single`. What it checks is appended to
+        `checks` as it is traced."""
+        fails, single = self.may_fail, self.is_single
+
+        def run(*arrays: Any) -> Any:
             walk = Walk(self.tables, self.platform, self.precision)
             sizes = bind_sizes(self.graph, [a.shape for a in arrays])
             results = walk.evaluate(self.graph, arrays, sizes)
             checks[:] = walk.checks
             if not fails:
-                return results
+                return results[0] if single else results
             code, value = (lax.convert_element_type(v, np.int64) for v in walk.status)
             return [*results, lax.concatenate([code[None], value[None]], 0)]
 

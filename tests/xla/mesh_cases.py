@@ -30,7 +30,7 @@ def on_mesh(f: Callable[..., Any] = affine, **options: Any) -> Any:
 def error(f: Any, *args: Any) -> str:
     """What a call raises, with LINE for the number of the line."""
     with pytest.raises(weft.errors.WeftError) as caught:
-        f(*args)
+        weft.block_until_ready(f(*args))
     return re.sub(r"mesh_cases\.py:\d+.*", "mesh_cases.py:LINE", str(caught.value))
 
 

@@ -1,24 +1,33 @@
-"""What fails while a program runs is raised by the call, as NumPy would, at the user's line."""
+"""What fails while a program runs is raised when that is known, as NumPy would, at the user's line.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import weft
+from weft.devices.registry import get_device
 
 jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'weft[tpu]'")
+PENDING = importlib.import_module("weft.devices.xla.pending").PENDING
+ROOT = Path(__file__).parents[2]
 X = np.arange(12.0).reshape(4, 3)
 
 
 def message(f: Callable[..., Any], *args: Any, kind: type[Exception] = IndexError) -> str:
     """What a call on XLA raises, with LINE for the number of the line."""
     with pytest.raises(kind) as caught:
-        weft.jit(f, device="xla")(*args)
+        weft.block_until_ready(weft.jit(f, device="xla")(*args))
     return re.sub(r"(test_failures\.py:)\d+", r"\1LINE", str(caught.value))
 
 
@@ -38,7 +47,7 @@ def test_good_indices_after_bad_ones() -> None:
     """A failure is of one call."""
     f = weft.jit(picked, device="xla")
     with pytest.raises(IndexError):
-        f(X, np.array([4]))
+        weft.block_until_ready(f(X, np.array([4])))
     np.testing.assert_array_equal(np.asarray(f(X, np.array([-1]))), X[[-1]] + 1)
 
 
@@ -66,7 +75,7 @@ def test_in_a_loop() -> None:
     f = weft.jit(lambda x, n: weft.fori_loop(0, n, lambda i, t: t + x[i, 0], 0.0), device="xla")
     assert float(f(X, np.int64(4))) == X[:, 0].sum()
     with pytest.raises(IndexError, match="index 4 is out of bounds"):
-        f(X, np.int64(6))
+        weft.block_until_ready(f(X, np.int64(6)))
 
 
 def test_in_a_branch() -> None:
@@ -88,7 +97,7 @@ def test_in_a_scan() -> None:
     assert float(total) == X[[0, 3, 1], 1].sum()
     np.testing.assert_array_equal(np.asarray(rows), X[[0, 3, 1], 2])
     with pytest.raises(IndexError, match="index -9 is out of bounds for axis 0 with size 4"):
-        f(X, np.array([0, -9, 7]))
+        weft.block_until_ready(f(X, np.array([0, -9, 7])))
 
 
 def test_exponent() -> None:
@@ -119,3 +128,74 @@ def test_what_cannot_fail_is_not_waited_for() -> None:
     plain = weft.jit(lambda x: x * 2, device="xla").lower(X).text()
     checked = weft.jit(picked, device="xla").lower(X, np.array([0])).text()
     assert "tensor<2xi64>" in checked and "tensor<2xi64>" not in plain
+
+
+# ---- when it is raised
+
+N = 1500
+
+
+def slow(w: Any, i: Any) -> Any:
+    """Some tenths of a second before the index is looked up."""
+    for _ in range(6):
+        w = w @ w
+    return w[i]
+
+
+def begun(i: int) -> Any:
+    """A call that takes a while, and whose index is out of bounds if i is."""
+    w = jax.numpy.ones((N, N), np.float32) * np.float32(1 / N)
+    f = weft.jit(slow, device="xla").compile(w, np.array(i))
+    return f(w, np.array(i))
+
+
+def settle() -> None:
+    """Wait without asking weft for anything."""
+    while not all(status.is_ready() for status, _ in PENDING.waiting):
+        time.sleep(1e-3)
+
+
+def test_a_call_does_not_wait() -> None:
+    """The result is there before it is computed; the error comes where the host waits for it."""
+    result = begun(N)
+    assert result.shape == (N,) and not result.is_ready()
+    with pytest.raises(IndexError) as caught:
+        weft.block_until_ready(result)
+    assert re.sub(r":[0-9]+: ", ":LINE: ", str(caught.value)) == (
+        f"index {N} is out of bounds for axis 0 with size {N}\n"
+        "  at test_failures.py:LINE: return w[i]")
+    weft.block_until_ready(result)          # it is told once
+    weft.block_until_ready(begun(N - 1))
+
+
+def test_raised_by_the_next_call() -> None:
+    """Of another program too, on its first call, its second and those that go the short way."""
+    double = weft.jit(lambda x: x * 2, device="xla")
+    x = jax.numpy.ones(3)
+    for _ in range(4):
+        begun(N)
+        settle()
+        with pytest.raises(IndexError, match=f"index {N} is out of bounds"):
+            double(x)
+        assert np.asarray(double(x)).tolist() == [2, 2, 2]
+
+
+def test_raised_where_a_number_is_read() -> None:
+    """Whatever waits for the device looks at what was checked, in the order of the calls."""
+    begun(N + 1)
+    begun(N)
+    memory = get_device("xla").memory
+    for i in (N + 1, N):
+        with pytest.raises(IndexError, match=f"index {i} is out of bounds"):
+            memory.get(memory.put(X))
+    np.testing.assert_array_equal(memory.get(memory.put(X)), X)
+
+
+def test_raised_at_the_end() -> None:
+    """Where no call came after it, the error is printed when Python ends."""
+    code = ("import jax, numpy as np, weft\n"
+            "from tests.xla.test_failures import N, begun\n"
+            "jax.block_until_ready(begun(N))\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
+    assert f"index {N} is out of bounds for axis 0 with size {N}" in done.stderr
