@@ -15,6 +15,7 @@ from weft.devices.gpu.columns import Columns
 from weft.devices.gpu.loops import KernelCode, Loops
 from weft.devices.gpu.product import emit_product
 from weft.devices.gpu.schedule import Schedule, schedule
+from weft.devices.gpu.target import shared_bytes
 from weft.devices.gpu.tiles import emit_tiles
 from weft.devices.gpu.unspill import without_scratch
 from weft.devices.gpu.updates import emit_updates
@@ -35,20 +36,21 @@ def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], 
     if isinstance(kernel, Library):
         return _PRINTERS[kernel.op](kernel, name, unaligned, target)
     return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
-        or emit_updates(kernel, name) or emit_loops(kernel, name, unaligned)
+        or emit_updates(kernel, name) or emit_loops(kernel, name, unaligned, shared_bytes(target.cpu))
 
 
-def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset()
-               ) -> KernelCode:
+def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset(),
+               shared: int = 0) -> KernelCode:
     """Code for any kernel, by the general schedules.
 
-    `unaligned` are buffers that may begin anywhere, not at a multiple of 16 bytes.
+    `unaligned` are buffers that may begin anywhere, not at a multiple of 16 bytes; a block may have
+    `shared` bytes of dynamic shared memory.
     """
     flat = flatten(kernel)
-    plan = schedule(flat, unaligned)
+    plan = schedule(flat, unaligned, shared)
     if flat.scratch and not _all_held(flat, plan):
         flat = without_scratch(flat)
-        plan = schedule(flat, unaligned)
+        plan = schedule(flat, unaligned, shared)
     code = (Columns if plan.across else Loops)(flat, plan, name, unaligned).emit()
     if plan.meeting != "last":
         return code

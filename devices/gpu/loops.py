@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 
-from weft.compiler.kernel.expr import Expr
+from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Check, Kernel, Stage, Store
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, numel
 from weft.devices.gpu.accumulate import Accumulator, accumulator
 from weft.devices.gpu.lower import apply, load_value, memory_type, reg, store_value
-from weft.devices.gpu.schedule import Schedule, again, unit_accesses
+from weft.devices.gpu.schedule import Schedule, places, unit_accesses
 from weft.devices.gpu.writer import Evaluator, Writer, fits_i32
 
 __all__ = ["KernelCode", "Loops", "place", "signature"]
@@ -84,7 +84,10 @@ class Loops:
         self.joins = 0                      # bytes of shared memory for joining
         self.scratch = {n for n, _ in kernel.scratch}
         self.kept: dict[Expr, str] = {}     # loads that later stages find in registers
+        self.parked: dict[Expr, str] = {}   # and where in shared memory those of more turns are
         self._filled: set[Expr] = set()     # those that have been put there
+        self._there = self.kept             # where turns find them
+        self.dynamic = 0                    # bytes of dynamic shared memory
 
     def emit(self) -> KernelCode:
         """The function."""
@@ -100,7 +103,8 @@ class Loops:
         text = "\n".join([f"// {self.plan}", head + " {", *shared, *self.w.lines, "}", ""])
         per_block = self.plan.threads if points else self.plan.threads // self.plan.team
         return KernelCode(self.name, text, self.plan.threads, ((self.units, per_block),),
-                          MOST_BLOCKS if points else 0, self.checks, str(self.plan))
+                          MOST_BLOCKS if points else 0, self.checks, str(self.plan),
+                          shared=self.dynamic)
 
     # ---- points: each stage is a loop of its own over rows and inner axes
 
@@ -236,7 +240,8 @@ class Loops:
         ev, w, dtype = self.ev, self.w, self.kernel.types[s.buffer].dtype
         value = ev.value(s.value)
         if s.buffer in self.scratch:
-            w.line(f"{s.buffer}[{keep}] = {value};")
+            name = next(n for e, n in self._there.items() if e.what == s.buffer)
+            w.line(f"{name}[{keep}] = {value};")
             return
         if vector is not None:
             w.line(f"{vector}.v[u] = {store_value(value, dtype)};")
@@ -294,15 +299,29 @@ class Loops:
             self._row_stage(stage, number, live)
 
     def _declare_held(self) -> None:
-        """Registers for what later stages need again."""
-        k, seen = self.kernel, set()
-        for stage, turns, width in zip(k.stages, self.plan.held, self.plan.vectors):
+        """Registers, and shared memory, for what later stages need again."""
+        k, seen, w = self.kernel, set(), self.w
+        parked = self.plan.parked or (0,) * len(k.stages)
+        at: list[str] = []
+        for stage, turns, more, width in zip(k.stages, self.plan.held, parked, self.plan.vectors):
             if turns and stage.axes not in seen:
                 seen.add(stage.axes)
-                for e in again(k, stage.axes):
-                    name = e.what if e.what in self.scratch else self.ev.fresh("held")
-                    self.kept[e] = name
-                    self.w.line(f"{reg(e.dtype)} {name}[{turns * width}];")
+                for first, others in places(k, stage.axes).items():
+                    name = self.ev.fresh("held")
+                    w.line(f"{reg(first.dtype)} {name}[{turns * width}];")
+                    self.kept.update(dict.fromkeys(others, name))
+                    if more:
+                        name = self.ev.fresh("parked")
+                        t = reg(first.dtype)
+                        at.append(f"{t}* const {name} = ({t}*)(row_memory + {self.dynamic // 4}) + "
+                                  "lane;")
+                        self.dynamic += more * width * self.plan.team * max(
+                            4, first.dtype.itemsize)
+                        self.parked.update(dict.fromkeys(others, name))
+        if at:
+            w.line(f"w_memory(row_memory, {self.dynamic // 4});")
+            for line in at:
+                w.line(line)
 
     def _row_stage(self, stage: Stage, number: int, live: str) -> None:
         ev, w, team = self.ev, self.w, self.plan.team
@@ -409,14 +428,21 @@ class Loops:
                 self._share(stage, accs, width, "", live)
             return
         assert isinstance(total, int)
-        w.line("#pragma unroll")
-        with ev.scope(f"for (i32 t = 0; t < {held}; ++t)"):
-            w.line(f"const i32 q = t * {stride}{lane};")
-            header = "" if held * stride == total else f"if (q < {total})"
-            with ev.scope(header or None):
-                place(self.ev, "q", stage.axes, "i32", 1)
-                self._share(stage, accs, width, "t" if width == 1 else f"t * {width} + u", live)
-        self._filled |= set(self.kept)
+        more = plan.parked[number] if plan.parked else 0
+        for first, turns, there in ((0, held, self.kept), (held, more, self.parked)):
+            if not turns:
+                continue
+            self._there = there
+            w.line("#pragma unroll 4" if first else "#pragma unroll")
+            with ev.scope(f"for (i32 t = 0; t < {turns}; ++t)"):
+                w.line(f"const i32 q = {f'(t + {first})' if first else 't'} * {stride}{lane};")
+                header = "" if (first + turns) * stride <= total else f"if (q < {total})"
+                keep = "t" if width == 1 else f"t * {width} + u"
+                with ev.scope(header or None):
+                    place(self.ev, "q", stage.axes, "i32", 1)
+                    self._share(stage, accs, width, f"({keep}) * {plan.team}" if first else keep,
+                                live)
+        self._filled |= {e for e in self.kept if e in walk(*stage.roots)}
 
     def _share(self, stage: Stage, accs: list[Accumulator], width: int, keep: str, live: str
                ) -> None:
@@ -428,16 +454,18 @@ class Loops:
 
     def _held_turn(self, stage: Stage, accs: list[Accumulator], keep: str, live: str,
                    vectors: dict[int, str]) -> None:
-        """One element: what is kept is taken from registers, or put there by the first stage."""
+        """One element: what is kept is taken from where it is, or put there by the first stage."""
         ev, w = self.ev, self.w
-        if keep:
-            for e, name in self.kept.items():
-                if e.axes & frozenset(stage.axes):
-                    if e in self._filled or e.what in self.scratch:
-                        ev.given[e] = f"{name}[{keep}]"
-                    else:
-                        value = ev.value(e)
-                        w.line(f"{name}[{keep}] = {value};")
+        used = [e for e in self._there if keep and e.axes & frozenset(stage.axes)
+                and e in walk(*stage.roots)]
+        ready = [e for e in used if e in self._filled or e.what in self.scratch]
+        for e in ready:         # before anything takes its place
+            ev.given[e] = ev.fresh()
+            w.line(f"const {reg(e.dtype)} {ev.given[e]} = {self._there[e]}[{keep}];")
+        for e in used:
+            if e not in ready:
+                value = ev.value(e)
+                w.line(f"{self._there[e]}[{keep}] = {value};")
         self._take(stage, accs, self._position(stage.axes) if any(a.is_arg for a in accs) else "0")
         self._turn(stage, vectors, keep, live)
 

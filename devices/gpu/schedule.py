@@ -15,7 +15,7 @@ from weft.compiler.kernel.ir import Kernel, Stage
 from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import Dim, TensorType
 
-__all__ = ["Schedule", "again", "extent_of", "known", "schedule", "unit_accesses"]
+__all__ = ["Schedule", "again", "extent_of", "known", "places", "schedule", "unit_accesses"]
 
 VECTOR_BYTES = 16       # what one instruction moves
 THREADS = 256           # of a block, where nothing else decides
@@ -36,7 +36,7 @@ class Schedule:
     threads take neighbouring rows, `columns` of them each, else neighbouring elements of a row;
     `held` has, for each stage,
     how many turns of a thread's loop are unrolled, so that what a later stage needs again stays in
-    registers (0: it is read or computed again). Updates that may meet are made one after another by
+    registers (0: it is read or computed again), and `parked` how many more keep it in shared memory. Updates that may meet are made one after another by
     one thread, or, with `meeting`, side by side: ``"atomic"``, by atomic operations in any order,
     or ``"last"``, where the last one wins, which is found out first.
     """
@@ -49,6 +49,7 @@ class Schedule:
     held: tuple[int, ...] = ()
     meeting: str = ""
     columns: int = 1
+    parked: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         words = [self.kind, f"{self.threads} threads"]
@@ -59,15 +60,19 @@ class Schedule:
             words.append("vectors of " + ", ".join(map(str, self.vectors)))
         if any(self.held):
             words.append("held turns " + ", ".join(map(str, self.held)))
+        if any(self.parked):
+            words.append(", ".join(map(str, self.parked)) + " in shared memory")
         return ", ".join([*words, self.meeting] if self.meeting else words)
 
 
-def schedule(kernel: Kernel, unaligned: frozenset[str] = frozenset()) -> Schedule:
-    """The schedule of a flattened kernel; `unaligned` are buffers that may begin anywhere."""
+def schedule(kernel: Kernel, unaligned: frozenset[str] = frozenset(), shared: int = 0
+             ) -> Schedule:
+    """The schedule of a flattened kernel; `unaligned` are buffers that may begin anywhere, and a
+    block may have `shared` bytes of memory."""
     if not kernel.reduces and not kernel.scratch:
         vectors = tuple(_points_vector(kernel, s, unaligned) for s in kernel.stages)
         return Schedule("points", THREADS, vectors, meeting=_meeting(kernel))
-    return _rows(kernel, unaligned)
+    return _rows(kernel, unaligned, shared)
 
 
 # ---- sizes
@@ -148,7 +153,7 @@ def _points_vector(kernel: Kernel, stage: Stage, unaligned: frozenset[str]) -> i
 
 # ---- rows
 
-def _rows(kernel: Kernel, unaligned: frozenset[str]) -> Schedule:
+def _rows(kernel: Kernel, unaligned: frozenset[str], shared: int) -> Schedule:
     rows = prod(map(extent_of, kernel.axes))
     inner = [s for s in kernel.stages if s.axes]
     turns = max((prod(map(extent_of, s.axes)) for s in inner), default=1)
@@ -164,7 +169,12 @@ def _rows(kernel: Kernel, unaligned: frozenset[str]) -> Schedule:
             team * TURNS < steps or rows * team < BUSY))):
         team *= 2
     threads = team if team > 32 else THREADS if rows * team >= BUSY else max(32, team)
-    return Schedule("rows", threads, vectors, team, False, _held(kernel, team, vectors))
+    held, parked = _kept(kernel, team, vectors)
+    if team == MOST_THREADS and not any(held):      # half the threads, with more registers each
+        held, parked = _kept(kernel, team // 2, vectors, shared)
+        if any(held):
+            team = threads = team // 2
+    return Schedule("rows", threads, vectors, team, False, held, parked=parked)
 
 
 def _side_by_side(kernel: Kernel, rows: int, turns: int, unaligned: frozenset[str]) -> Schedule:
@@ -183,7 +193,7 @@ def _side_by_side(kernel: Kernel, rows: int, turns: int, unaligned: frozenset[st
                     team * side < THREADS or units * team < BUSY // 8)
                 for threads, least in ((BUSY, 8), (4 * BUSY, 64))):
             team *= 2
-        held = _held(kernel, team, scalar)
+        held, _ = _kept(kernel, team, scalar)
         if columns == 1 or not (any(held) or kernel.scratch):
             break
         columns = 1
@@ -231,31 +241,56 @@ def _row_vector(kernel: Kernel, stage: Stage, unaligned: frozenset[str]) -> int:
     return _best_width(kernel, stage, stage.axes[-1], False, unaligned)
 
 
-def _held(kernel: Kernel, team: int, vectors: tuple[int, ...]) -> tuple[int, ...]:
-    """For each stage, into how many turns its loop is unrolled to keep values in registers."""
-    out = []
+def _kept(kernel: Kernel, team: int, vectors: tuple[int, ...], shared: int = 0
+          ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each stage, into how many turns its loop is unrolled to keep values in registers, and how
+    many more keep theirs in `shared` bytes of memory."""
+    held, parked = [], []
     for stage, v in zip(kernel.stages, vectors):
         same = [s for s in kernel.stages if s.axes == stage.axes]
-        turns = 0
+        turns = more = 0
         if stage.axes and len(same) > 1 and _static(stage.axes):
             turns = -(-prod(map(extent_of, stage.axes)) // (team * v))
-            words = sum(max(4, e.dtype.itemsize) // 4 for e in again(kernel, stage.axes))
-            if turns * v * words > HELD or not words:
-                turns = 0
-        out.append(turns)
-    return tuple(out)
+            words = sum(max(4, e.dtype.itemsize) // 4 for e in places(kernel, stage.axes))
+            most = HELD // (2 if team > MOST_THREADS // 2 else 1) // (v * words) if words else 0
+            if turns > most:
+                turns, more = most, turns - most
+                if more * v * words * team * 4 > shared:
+                    turns = more = 0
+        held.append(turns)
+        parked.append(more)
+    return tuple(held), tuple(parked)
 
 
-def again(kernel: Kernel, axes: tuple[Axis, ...]) -> list[Expr]:
-    """The loads, varying along the axes, of more than one stage over them; scratch rows too."""
-    count: dict[Expr, int] = {}
+def again(kernel: Kernel, axes: tuple[Axis, ...]) -> dict[Expr, tuple[int, int]]:
+    """The loads, varying along the axes, of more than one stage over them, and scratch rows: the
+    first and the last stage that each is needed in."""
+    found: dict[Expr, list[int]] = {}
     scratch = {n for n, _ in kernel.scratch}
-    for stage in kernel.stages:
+    for number, stage in enumerate(kernel.stages):
         if stage.axes == axes:
             for e in walk(*stage.roots):
                 if e.kind == "load" and e.axes & frozenset(axes):
-                    count[e] = count.get(e, 0) + 1
-    return [e for e, n in count.items() if n > 1 or e.what in scratch]
+                    found.setdefault(e, []).append(number)
+    stored = {s.buffer: number for number, stage in enumerate(kernel.stages)
+              for s in stage.stores}
+    return {e: (stored[e.what] if e.what in scratch else at[0], at[-1])
+            for e, at in found.items() if len(at) > 1 or e.what in scratch}
+
+
+def places(kernel: Kernel, axes: tuple[Axis, ...]) -> dict[Expr, list[Expr]]:
+    """Where what is needed again is kept: what is not needed any more leaves its place to another.
+    """
+    out: dict[Expr, list[Expr]] = {}
+    life = again(kernel, axes)
+    for e in sorted(life, key=lambda e: life[e]):
+        for first, others in out.items():
+            if life[others[-1]][1] <= life[e][0] and first.dtype == e.dtype:
+                others.append(e)
+                break
+        else:
+            out[e] = [e]
+    return out
 
 
 # ---- updates

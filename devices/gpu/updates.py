@@ -21,15 +21,15 @@ from weft.compiler.kernel.ir import Kernel, Stage
 from weft.compiler.types import Dim, numel
 from weft.devices.gpu.loops import KernelCode, Loops, place, signature
 from weft.devices.gpu.lower import apply, load_value, memory_type, reg, store_value
-from weft.devices.gpu.schedule import MANY, Schedule, extent_of
+from weft.devices.gpu.schedule import MANY, Schedule, extent_of, known
 from weft.devices.gpu.writer import fits_i32
 
 __all__ = ["emit_updates"]
 
 THREADS, WARP = 256, 32
 GLANCE = 1024           # turns whose keys are in shared memory at a time
-MOST_WARPS = 1 << 13
-SPARE = 4               # warps for a turn: few get two keys then
+MOST_WARPS = 1 << 12
+SPARE = 4               # warps for a key: few get two of them then
 
 
 def emit_updates(kernel: Kernel, name: str) -> KernelCode | None:
@@ -40,9 +40,10 @@ def emit_updates(kernel: Kernel, name: str) -> KernelCode | None:
     stage = flat.stages[-1]
     turns = prod(map(extent_of, stage.ordered))
     others = [a for a in (*flat.axes, *stage.axes) if a not in stage.ordered]
-    lanes = -(-prod(map(extent_of, others)) // WARP)
+    points = prod(map(extent_of, others))
+    keys = min(turns, -(-known(flat.types[flat.updates].size) // points))
     owners = THREADS // WARP
-    while owners < SPARE * turns and owners * lanes < MOST_WARPS:
+    while owners < SPARE * keys and owners * -(-points // WARP) < MOST_WARPS:
         owners *= 2
     return _Owned(flat, Schedule("points", THREADS, (1,) * len(flat.stages)), name, owners).emit()
 

@@ -167,6 +167,26 @@ def test_each_input_is_read_once() -> None:
     assert text.count("*(w_vec<f32, 4>*)(b1") == 1
 
 
+@needs_compiler
+def test_rows_in_registers_and_shared_memory() -> None:
+    """Of a longer row, a part is kept in shared memory: it is read once all the same."""
+    def build(b: Builder, x: Node) -> tuple[Node, ...]:
+        top = b.broadcast(b.reduce_max(x, axes=(1,)), x.shape, [0])
+        e = b.exp(b.sub(x, top))
+        return b.div(e, b.broadcast(b.reduce_sum(e, axes=(1,)), x.shape, [0])), top
+
+    x = np.random.default_rng(2).standard_normal((130, 33000)).astype(np.float32)
+    graph = graph_of(build, x)
+    (said,) = [s for s in schedules(graph) if s.startswith("rows")]
+    assert said.startswith("rows, 512 threads, 512 for a row, vectors of 4") and \
+        "1, 1, 1 in shared memory" in said
+    text = lowered(graph).text("cuda")
+    assert text.count("*(const w_vec<f32, 4>*)(b0") == 2 and text.count("expf(") == 2
+    (got, top), (want, most) = run(graph, [x]), evaluate(graph, [x])
+    assert_same([top], [most], "")
+    np.testing.assert_allclose(got, want, rtol=2e-6, atol=0)
+
+
 # ---- transposes
 
 @needs_compiler
