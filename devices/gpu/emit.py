@@ -36,7 +36,8 @@ def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], 
     if isinstance(kernel, Library):
         return _PRINTERS[kernel.op](kernel, name, unaligned, target)
     return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
-        or emit_updates(kernel, name) or emit_loops(kernel, name, unaligned, shared_bytes(target.cpu))
+        or emit_updates(kernel, name) \
+        or emit_loops(kernel, name, unaligned, shared_bytes(target.cpu))
 
 
 def emit_loops(kernel: Kernel, name: str, unaligned: frozenset[str] = frozenset(),

@@ -34,11 +34,11 @@ class Schedule:
     `threads` make a block. `vectors` has, for each stage, how many neighbouring elements a thread
     takes at a time. Of kind ``rows``: `team` threads share a row; with `across`, neighbouring
     threads take neighbouring rows, `columns` of them each, else neighbouring elements of a row;
-    `held` has, for each stage,
-    how many turns of a thread's loop are unrolled, so that what a later stage needs again stays in
-    registers (0: it is read or computed again), and `parked` how many more keep it in shared memory. Updates that may meet are made one after another by
-    one thread, or, with `meeting`, side by side: ``"atomic"``, by atomic operations in any order,
-    or ``"last"``, where the last one wins, which is found out first.
+    `held` has, for each stage, how many turns of a thread's loop are unrolled, so that what a later
+    stage needs again stays in registers (0: it is read or computed again), and `parked` how many
+    more keep it in shared memory. Updates that may meet are made one after another by one thread,
+    or, with `meeting`, side by side: ``"atomic"``, by atomic operations in any order, or
+    ``"last"``, where the last one wins, which is found out first.
     """
 
     kind: str
