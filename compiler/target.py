@@ -16,7 +16,8 @@ class Target:
 
     `vector_bytes` is the width of one vector register; `masked` says that masked loads and stores
     of 32- and 64-bit elements are cheap; `registers` counts vector registers. Cache sizes are in
-    bytes, for one core (L1, L2) and for the whole machine (L3). `precision` is one of `PRECISIONS`:
+    bytes, for one core (L1, L2) and for the whole machine (L3). Rows longer than `held_bytes`, if
+    that is not 0, are worth keeping only where nothing as long is read anew for each. `precision` is one of `PRECISIONS`:
     a device that has no such unit computes in full.
     """
 
@@ -34,6 +35,7 @@ class Target:
     l1_bytes: int = 32 << 10
     l2_bytes: int = 512 << 10
     l3_bytes: int = 8 << 20
+    held_bytes: int = 0
     fast_math: bool = False
     precision: str = "highest"
 

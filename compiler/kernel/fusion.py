@@ -281,6 +281,8 @@ class _Fusion:
             return "it reduces other axes than the kernel's inner ones"
         if not self._row_fits(tuple(rest)):
             return "a row does not fit the cache"
+        if self._read_for_each(tuple(rest), k):
+            return "arrays as long as a row would be read anew for each of the long rows"
         if k.rows is None and rest and k.inner:
             return "its rows are not the kernel's rows"
         if len(k.roots) > 1 and self.depends_on(node.inputs, k):
@@ -291,6 +293,18 @@ class _Fusion:
         """Whether a row of 4-byte elements stays in half the cache between a kernel's stages."""
         n = prod(a.extent for a in rest if isinstance(a.extent, int))
         return not rest or n * 4 <= self.target.l2_bytes // 2
+
+    def _read_for_each(self, rest: tuple[Axis, ...], k: Cluster) -> bool:
+        """Whether rows are long for what holds them, and the cluster reads others of that length
+        that all rows have in common."""
+        held = self.target.held_bytes
+        n = prod(a.extent for a in rest if isinstance(a.extent, int))
+        if not held or n * 4 <= held:
+            return False
+        rows = frozenset(k.axes) - frozenset(rest)
+        return any(node not in k.members and prod(d for d in node.shape if isinstance(d, int)) >= n
+                   and not any(ix.axes & rows for at in places for ix in at)
+                   for node, places in k.demand.items())
 
     def _contraction_joins(self, node: Node, k: Cluster, reads: list[At]) -> str | None:
         if k.update is not None:

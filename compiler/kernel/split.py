@@ -52,7 +52,8 @@ class Chunks:
     have more than `long`, and there are at most `rows` of them, or `across` where neighbours in
     memory are neighbouring rows.
 
-    With `blocks`, chunks there are such that there are about so many blocks of `BESIDE` rows.
+    With `blocks`, such rows have chunks from `least` turns on, so many that there are about that
+    many blocks of `BESIDE` rows.
     """
 
     turns: int
@@ -60,6 +61,7 @@ class Chunks:
     rows: int
     across: int
     blocks: int = 0
+    least: int = 0
 
     def room(self, turns: int, rows: int, across: bool, arg: bool) -> int:
         """The most turns of a row that are a chunk, of so many that it has."""
@@ -125,6 +127,8 @@ def _first_long(kernel: Kernel, start: int, chunks: Chunks) -> tuple[int, _Cut] 
     for i, stage in enumerate(kernel.stages[start:], start):
         across = _across(kernel, stage)
         few = rows <= (chunks.across if across and not _is_product(stage) else chunks.rows)
+        if across and chunks.blocks and _turns(stage) < chunks.least:
+            continue
         if few and _splittable(kernel, i, chunks.long) and _long(stage, rows, chunks.long):
             cut = _cut(stage, rows, across, chunks)
             if cut is not None:
@@ -177,10 +181,18 @@ def _accs(stage: Stage) -> frozenset[int]:
 
 
 def _across(kernel: Kernel, stage: Stage) -> bool:
-    """Whether neighbours in memory are neighbouring rows, as in sums over the first axis."""
-    loads = [e for e in walk(*stage.roots) if e.kind == "load" and e.index and e.index[-1].terms]
-    return bool(kernel.axes) and any(
-        e.index[-1].coefficient(kernel.axes[-1]) == 1 for e in loads)
+    """Whether neighbours in memory are neighbouring rows, as in sums over the first axis: in no
+    fewer of the loads than neighbouring turns."""
+    loads = [e.index[-1] for e in walk(*stage.roots) if e.kind == "load" and e.index
+             and e.axes & frozenset(stage.axes)]
+    beside = sum(ix.coefficient(kernel.axes[-1]) == 1 for ix in loads) if kernel.axes else 0
+    along = sum(ix.coefficient(stage.axes[-1]) == 1 for ix in loads) if stage.axes else 0
+    return beside > 0 and beside >= along
+
+
+def _turns(stage: Stage) -> int:
+    """How many turns a stage has; of open sizes, many."""
+    return prod(a.extent if isinstance(a.extent, int) else LONG for a in stage.axes)
 
 
 def _is_product(stage: Stage) -> bool:

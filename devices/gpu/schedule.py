@@ -252,8 +252,10 @@ def _kept(kernel: Kernel, team: int, vectors: tuple[int, ...], shared: int = 0
         if stage.axes and len(same) > 1 and _static(stage.axes):
             turns = -(-prod(map(extent_of, stage.axes)) // (team * v))
             words = sum(max(4, e.dtype.itemsize) // 4 for e in places(kernel, stage.axes))
-            most = HELD // (2 if team > MOST_THREADS // 2 else 1) // (v * words) if words else 0
-            if turns > most:
+            most = HELD // (2 if team > MOST_THREADS // 2 else 1) // (v * max(1, words))
+            if not words or not most:
+                turns = 0
+            elif turns > most:
                 turns, more = most, turns - most
                 if more * v * words * team * 4 > shared:
                     turns = more = 0

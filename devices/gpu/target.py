@@ -33,7 +33,7 @@ def target_named(arch: str, processors: int = 0, features: str = "") -> Target:
                   vector_bytes=16,
                   registers=255, has_fma=True, masked=True, has_f16=True, has_bf16=True,
                   threads=processors or _PROCESSORS.get(arch, 108), l1_bytes=128 << 10,
-                  l2_bytes=2 * rows, l3_bytes=40 << 20)
+                  l2_bytes=2 * rows, held_bytes=ROW_BYTES, l3_bytes=40 << 20)
 
 
 def shared_bytes(arch: str) -> int:

@@ -29,6 +29,7 @@ __all__ = ["emit_updates"]
 THREADS, WARP = 256, 32
 GLANCE = 1024           # turns whose keys are in shared memory at a time
 MOST_WARPS = 1 << 12
+TOGETHER = 8            # turns of a warp whose values are read together
 SPARE = 4               # warps for a key: few get two of them then
 
 
@@ -166,21 +167,39 @@ class _Owned(Loops):
         with ev.scope(f"for (i32 q = 0; q < {GLANCE} && base + q < {end}; q += {WARP})"):
             w.line("u32 mine = __ballot_sync(0xFFFFFFFFu, keys[q + lane] >= 0 && "
                    f"w_owner((u64)keys[q + lane], {self.owners}u) == own);")
-            with ev.scope("for (; mine; mine &= mine - 1)"):
-                w.line("const i32 next = q + __ffs((i32)mine) - 1;")
-                w.line(f"const {self.type} key = keys[next];")
-                w.line(f"const {kind} turn = base + next;")
-                place(ev, "turn", self.stage.ordered, kind)
-                self._update()
+            with ev.scope("while (mine)"):
+                w.line(f"i32 next[{TOGETHER}];")
+                w.line("i32 found = 0;")
+                w.line("#pragma unroll")
+                with w.block(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
+                    w.line("found += mine != 0;")
+                    w.line("next[i] = mine ? q + __ffs((i32)mine) - 1 : next[i > 0 ? i - 1 : 0];")
+                    w.line("mine &= mine - 1;")
+                self._values(kind)
+                w.line("#pragma unroll")
+                with ev.scope(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
+                    with ev.scope("if (i < found)"):
+                        self._update()
+
+    def _values(self, kind: str) -> None:
+        """The values of some turns, read one behind another without waiting."""
+        w, ev = self.w, self.ev
+        w.line(f"{reg(self.store.value.dtype)} values[{TOGETHER}];")
+        w.line("#pragma unroll")
+        with ev.scope(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
+            w.line(f"const {kind} turn = base + next[i];")
+            place(ev, "turn", self.stage.ordered, kind)
+            w.line(f"values[i] = {ev.value(self.store.value)};")
 
     def _update(self) -> None:
         w, ev, s = self.w, self.ev, self.store
         dtype = self.kernel.types[s.buffer].dtype
-        value = ev.value(s.value)
+        w.line(f"const {self.type} key = keys[next[i]];")
         with ev.scope("if (key != held)"):
             w.line(f"if (live && held >= 0) at[held] = {store_value('sum', dtype)};")
             w.line("held = key;")
             if s.combine:
                 w.line(f"sum = {load_value('at[key]', dtype)};")
-        new = apply(s.combine, dtype, ["sum", value], [dtype, dtype]) if s.combine else value
+        new = apply(s.combine, dtype, ["sum", "values[i]"], [dtype, dtype]) if s.combine \
+            else "values[i]"
         w.line(f"sum = {new};")

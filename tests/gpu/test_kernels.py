@@ -201,3 +201,27 @@ def test_transposes(dtype: str) -> None:
     graph = graph_of(build, *arrays)
     assert sum("tiles of 32 x 32" in s for s in schedules(graph)) == 3
     check(graph, *arrays)
+
+
+# ---- which reductions are chunks first
+
+@pytest.mark.parametrize(("shape", "axes", "kernels"), [
+    ((8192, 8192), (0,), 2),        # columns: long, and too few threads without
+    ((1 << 20, 64), (0,), 2),
+    ((1024, 768), (0,), 2),
+    ((64, 1 << 20), (0,), 1),       # columns enough
+    ((512, 768), (0,), 1),          # short
+    ((4, 1 << 20), (1,), 2),        # rows: long and few
+    ((12288, 256), (1,), 1),        # short
+    ((1024, 65536), (1,), 1),       # long, but enough of them
+    ((64, 1024, 1024), (1,), 2)])
+def test_what_is_split(shape: tuple[int, ...], axes: tuple[int, ...], kernels: int) -> None:
+    """Sums of an array, of its product with another, and with a mean of each row (or column)."""
+    b = Builder("f")
+    x, y = (b.param(n, TensorType(shape, DTYPES["f32"])) for n in "xy")
+    rest = [d for i, d in enumerate(shape) if i not in axes]
+    m = b.param("m", TensorType(tuple(rest), DTYPES["f32"]))
+    wide = b.broadcast(m, shape, [i for i in range(len(shape)) if i not in axes])
+    for value in (x, b.mul(x, y), b.mul(b.sub(x, wide), y)):
+        steps = lowered(b.graph([b.reduce_sum(value, axes=axes)])).program.steps
+        assert len(steps) == kernels
