@@ -4,8 +4,8 @@
 
 Where two turns t meet, both must be made by one thread, the earlier one first. Here the keys are
 spread over warps by a hash. Every block works out the keys of some turns together, in shared
-memory; then each warp goes along them and picks its own, 32 at a glance, while its lanes take
-neighbouring p. What meets again and again is added up in a register. The answer is that of one
+memory; then each warp lists its own of them, 32 at a glance, and makes them in this order, while its
+lanes take neighbouring p. What meets again and again is added up in a register. The answer is that of one
 thread that makes all turns, to the bit, however many warps there are.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["emit_updates"]
 THREADS, WARP = 256, 32
 GLANCE = 1024           # turns whose keys are in shared memory at a time
 MOST_WARPS = 1 << 12
-TOGETHER = 8            # turns of a warp whose values are read together
+TOGETHER = 16           # turns of a warp whose values are read together
 SPARE = 4               # warps for a key: few get two of them then
 
 
@@ -117,7 +117,9 @@ class _Owned(Loops):
         kind = "i32" if isinstance(total, int) else "i64"
         groups = self.owners * WARP // THREADS
         w.line(f"__shared__ {self.type} keys[{GLANCE}];")
+        w.line(f"__shared__ u16 lists[{THREADS // WARP}][{GLANCE}];")
         w.line(f"const i32 lane = (i32)threadIdx.x % {WARP};")
+        w.line(f"u16* const list = lists[threadIdx.x / {WARP}];")
         w.line(f"const u32 own = blockIdx.x % {groups} * {THREADS // WARP} + "
                f"threadIdx.x / {WARP};")
         wide = "i32" if isinstance(points, int) and points < 1 << 30 else "i64"
@@ -162,24 +164,27 @@ class _Owned(Loops):
             w.line("keys[q] = key;")
 
     def _pick(self, kind: str, end: str) -> None:
-        """This warp's turns, one after another."""
+        """This warp's turns, listed in their order, then made one after another."""
         w, ev = self.w, self.ev
-        with ev.scope(f"for (i32 q = 0; q < {GLANCE} && base + q < {end}; q += {WARP})"):
-            w.line("u32 mine = __ballot_sync(0xFFFFFFFFu, keys[q + lane] >= 0 && "
-                   f"w_owner((u64)keys[q + lane], {self.owners}u) == own);")
-            with ev.scope("while (mine)"):
-                w.line(f"i32 next[{TOGETHER}];")
-                w.line("i32 found = 0;")
-                w.line("#pragma unroll")
-                with w.block(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
-                    w.line("found += mine != 0;")
-                    w.line("next[i] = mine ? q + __ffs((i32)mine) - 1 : next[i > 0 ? i - 1 : 0];")
-                    w.line("mine &= mine - 1;")
-                self._values(kind)
-                w.line("#pragma unroll")
-                with ev.scope(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
-                    with ev.scope("if (i < found)"):
-                        self._update()
+        w.line("i32 count = 0;")
+        with ev.scope(f"for (i32 q = lane; q - lane < {GLANCE} && base + (q - lane) < {end}; "
+                      f"q += {WARP})"):
+            w.line("const bool mine = keys[q] >= 0 && "
+                   f"w_owner((u64)keys[q], {self.owners}u) == own;")
+            w.line("const u32 all = __ballot_sync(0xFFFFFFFFu, mine);")
+            w.line("if (mine) list[count + __popc(all & ((1u << lane) - 1u))] = (u16)q;")
+            w.line("count += __popc(all);")
+        w.line("__syncwarp();")
+        with ev.scope(f"for (i32 first = 0; first < count; first += {TOGETHER})"):
+            w.line(f"i32 next[{TOGETHER}];")
+            w.line("#pragma unroll")
+            w.line(f"for (i32 i = 0; i < {TOGETHER}; ++i) "
+                   "next[i] = (i32)list[first + i < count ? first + i : first];")
+            self._values(kind)
+            w.line("#pragma unroll")
+            with ev.scope(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
+                with ev.scope("if (first + i < count)"):
+                    self._update()
 
     def _values(self, kind: str) -> None:
         """The values of some turns, read one behind another without waiting."""

@@ -203,7 +203,7 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   return found;
 }
 
-inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
 template<class T> T atomicCAS(T* p, T expected, T wanted) {
   const T old = *p;
