@@ -17,8 +17,8 @@ class Target:
     `vector_bytes` is the width of one vector register; `masked` says that masked loads and stores
     of 32- and 64-bit elements are cheap; `registers` counts vector registers. Cache sizes are in
     bytes, for one core (L1, L2) and for the whole machine (L3). Rows longer than `held_bytes`, if
-    that is not 0, are worth keeping only where nothing as long is read anew for each. `precision` is one of `PRECISIONS`:
-    a device that has no such unit computes in full.
+    that is not 0, are worth keeping only where nothing as long is read anew for each. `precision`
+    is one of `PRECISIONS`: a device that has no such unit computes in full.
     """
 
     device: str = "cpu"

@@ -4,9 +4,9 @@
 
 Where two turns t meet, both must be made by one thread, the earlier one first. Here the keys are
 spread over warps by a hash. Every block works out the keys of some turns together, in shared
-memory; then each warp lists its own of them, 32 at a glance, and makes them in this order, while its
-lanes take neighbouring p. What meets again and again is added up in a register. The answer is that of one
-thread that makes all turns, to the bit, however many warps there are.
+memory; then each warp lists its own of them, 32 at a glance, and makes them in this order, while
+its lanes take neighbouring p. What meets again and again is added up in a register. The answer is
+that of one thread that makes all turns, to the bit, however many warps there are.
 """
 
 from __future__ import annotations
@@ -182,9 +182,9 @@ class _Owned(Loops):
                    "next[i] = (i32)list[first + i < count ? first + i : first];")
             self._values(kind)
             w.line("#pragma unroll")
-            with ev.scope(f"for (i32 i = 0; i < {TOGETHER}; ++i)"):
-                with ev.scope("if (first + i < count)"):
-                    self._update()
+            with ev.scope(f"for (i32 i = 0; i < {TOGETHER}; ++i)"), \
+                    ev.scope("if (first + i < count)"):
+                self._update()
 
     def _values(self, kind: str) -> None:
         """The values of some turns, read one behind another without waiting."""
