@@ -13,10 +13,10 @@ import numpy as np
 from weft.compiler.build import Builder
 from weft.compiler.errors import Origin, UnsupportedError, caller_origin
 from weft.compiler.ir import Node
-from weft.compiler.ops import get_op
 from weft.compiler.types import DTYPES, Size, TensorType, dtype_of
 from weft.frontend.leaves import array_device
 from weft.frontend.problems import UnboundedIntegerError, problem
+from weft.frontend.structured import structured
 from weft.frontend.table import HOOKS
 from weft.frontend.tracer import DIFFERENTIATED, PYTHON_TYPES, Tracer, escaped
 
@@ -56,13 +56,29 @@ class Capture:
         return owner is None or (isinstance(owner, np.ndarray) and owner.base is None
                                  and sys.getrefcount(owner) <= 3)
 
-    def become_constant(self, builder: Builder) -> None:
-        """Turn the hidden parameter into a constant of what the array held when first used."""
-        dtype = element_type(self.array).numpy
-        value = np.frombuffer(self.print, self.array.dtype).reshape(self.array.shape)
+    def become_constant(self, builder: Builder) -> bool:
+        """Turn the hidden parameter into a constant of what the array held when first used, or into
+        the ops that compute it; false where neither is possible."""
+        dtype, array = element_type(self.array).numpy, self.array
+        if isinstance(self.print, bytes):
+            array = np.frombuffer(self.print, array.dtype).reshape(array.shape)
+        elif self.print is None or self.print != fingerprint(array):
+            return False
+        rule = structured(array.astype(dtype, copy=False))
+        if rule is None and array.nbytes > SMALL:
+            return False
         builder.params.remove(self.node)
-        self.node.op, self.node.attrs = get_op("constant"), {"value": value.astype(dtype)}
-        builder.nodes.insert(0, self.node)
+        later, builder.nodes = builder.nodes, []
+        builder.origin = self.origin
+        if rule is None:
+            made = builder.add("constant", value=array.astype(dtype))
+        else:
+            made = rule(builder)
+        self.node.op, self.node.inputs, self.node.attrs = made.op, made.inputs, made.attrs
+        self.node.origin = self.origin
+        builder.nodes[-1] = self.node           # which others have as their input already
+        builder.nodes += later
+        return True
 
 
 def fingerprint(array: Any) -> Any:
@@ -170,8 +186,10 @@ class Trace:
             expected="arrays, NumPy scalars, Python numbers, or lists of them")
 
     def constant(self, array: np.ndarray[Any, Any]) -> Node:
-        """A constant node with a private copy of the array."""
-        return self.builder.constant(np.array(array, element_type(array).numpy, order="C"))
+        """A constant node with a private copy of the array, or the ops that compute it."""
+        value = np.array(array, element_type(array).numpy, order="C")
+        rule = structured(value)
+        return self.builder.constant(value) if rule is None else rule(self.builder)
 
     def node_of_array(self, array: np.ndarray[Any, Any]) -> Node:
         """A concrete array: a constant if nothing can write to it, else a hidden parameter."""
@@ -198,9 +216,8 @@ class Trace:
         self._by_id.clear()
         times = Counter(id(c.array) for c in self.captures)
         for capture in self.captures:
-            small = isinstance(capture.array, np.ndarray) and capture.array.nbytes <= SMALL
-            if small and capture.is_private(times[id(capture.array)]):
-                capture.become_constant(self.builder)
+            if isinstance(capture.array, np.ndarray) and capture.is_private(
+                    times[id(capture.array)]) and capture.become_constant(self.builder):
                 continue
             if capture.print != fingerprint(capture.array):
                 raise UnsupportedError(
