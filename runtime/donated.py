@@ -54,13 +54,13 @@ def _made(whole: Node, index: int) -> _Root:
 
 
 def _fitting(node: Node, inputs: Collection[int]) -> list[int]:
-    """Those of the inputs that have a result of their type each."""
+    """Those of the inputs that have a result of their type each, parameters before others."""
     graph: Graph = node.attrs["graph"]
     free = [r.type for r in dict.fromkeys(graph.results)]
     out = []
-    for i in inputs:
+    for i in sorted(inputs, key=lambda i: not node.inputs[i].is_param):
         type = node.inputs[i].type
         if type in free and node.inputs[i].shape != ():
             free.remove(type)
             out.append(i)
-    return out
+    return sorted(out)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,42 @@ def test_values(transform: Any) -> None:
     for a, b in zip(got, want, strict=True):
         assert type(a) is type(b)
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("home", ["cpu", "xla"])
+def test_loops_with_parts_on_xla(home: str) -> None:
+    """Donated from turn to turn, without a word of warning."""
+    def f(x: Any, w: Any, device: Any = weft.device) -> Any:
+        def body(c: Any, v: Any) -> Any:
+            a, n = c
+            with device("xla"):
+                a = np.tanh(a @ w)
+            with device("cpu"):
+                n = n + np.cos(v)
+            return (a, n), (a.sum(axis=1), v * 2)
+        return weft.scan(body, (x, x[0]), x)
+    want = weft.jit(lambda x, w: f(x, w, lambda name: nullcontext()))(X, W)
+    g = weft.jit(f, device=home)
+    assert "turn by turn" in g.lower(X, W).text("schedule")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            (a, n), ys = g(X, W)
+            for got, due in zip((a, n, *ys), (*want[0], *want[1]), strict=True):
+                np.testing.assert_allclose(np.asarray(got), due, rtol=1e-5)
+
+
+def test_what_is_moved_to_xla_is_donated_there() -> None:
+    def f(x: Any) -> Any:
+        with weft.device("xla"):
+            y = np.sin(x)
+        return y * x
+    g = weft.jit(f)
+    assert [p.program.donated for p in g.lower(X).lowered.parts] == [(0,), (0,)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(12):
+            np.testing.assert_allclose(g(X), np.sin(X) * X, rtol=1e-6)
 
 
 def test_results_on_xla() -> None:
