@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from weft.compiler.cost import Costs
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.target import Target
 from weft.devices.protocol import Device
 
-__all__ = ["TABLE", "costs_of"]
+__all__ = ["TABLE", "costs_of", "gpu_costs"]
 
 TABLE: Mapping[str, Costs] = {
     "reference": Costs(
@@ -25,9 +26,41 @@ TABLE: Mapping[str, Costs] = {
         launch=100e-6, flops=5e13, bandwidth=8e11, transfer=200e-6, link=1e10,
         why="half of a TPU v5e's bfloat16 peak, its memory, PCIe and a host in between"),
     "gpu": Costs(
-        launch=15e-6, op=2e-6, flops=1.5e13, bandwidth=1e12, transfer=20e-6, link=1.5e10,
-        why="float32 on a data-centre card of 2020 or later, a launch for each kernel, PCIe 4"),
+        launch=15e-6, op=2e-6, flops=1.5e13, bandwidth=1e12, transfer=20e-6, link=1e10,
+        why="float32 on a data-centre card of 2020; copies from and to memory that is not pinned"),
 }
+
+# Measured on an NVIDIA H200 (132 multiprocessors at 1.98 GHz, 4.9 TB/s of memory traffic at best;
+# CUDA 13.0, CuPy 14.2): copies of arrays on the device move 4.27 TB/s, read and written; float32
+# products of 4096 x 4096 matrices by cuBLAS take 2.68 ms, 51 TFLOP/s (with tf32 0.345 ms, which
+# `precision=` asks for and this model does not count on); a call of a compiled function takes 10
+# to 20 µs of the host, a launch about 5 µs, with some two or three ops in a kernel.
+_OF_BEST_FLOPS = 51e12 / (132 * 128 * 2 * 1.98e9)
+_OF_BEST_BANDWIDTH = 4.27e12 / 4.9e12
+_FEW_LANES = ("sm_75", "sm_80")     # float32 lanes of a multiprocessor: 64 on these, 128 on others
+
+
+def gpu_costs(processors: int, arch: str, clock: float, bandwidth: float) -> Costs:
+    """What a GPU costs: the shares of the best possible that were measured on one, of its own.
+
+    `clock` is in cycles a second, `bandwidth` in bytes a second; where either is 0, which a driver
+    says that does not know it, the table's line stands in.
+
+    >>> h200 = gpu_costs(132, "sm_90", 1.98e9, 4.9e12)
+    >>> f"{h200.flops:.3g} {h200.bandwidth:.3g}"
+    '5.1e+13 4.27e+12'
+    >>> gpu_costs(132, "sm_90", 0.0, 0.0) is TABLE["gpu"]
+    True
+    """
+    usual = TABLE["gpu"]
+    if not clock or not bandwidth:
+        return usual
+    best = processors * (64 if arch in _FEW_LANES else 128) * 2 * clock
+    return replace(
+        usual, flops=_OF_BEST_FLOPS * best, bandwidth=_OF_BEST_BANDWIDTH * bandwidth,
+        why=f"float32 on {processors} multiprocessors at {clock / 1e9:.3g} GHz and "
+            f"{bandwidth / 1e12:.3g} TB/s, {_OF_BEST_FLOPS:.0%} and {_OF_BEST_BANDWIDTH:.0%} of "
+            "which were reached on an H200; copies from and to memory that is not pinned")
 
 
 def costs_of(device: Device) -> Costs:

@@ -25,12 +25,13 @@ HANDING = 20e-6     # seconds that a partition on another device costs besides
 @dataclass(frozen=True)
 class Estimate:
     """What a part would take on a device: seconds, of which `moving`, or the reason why it cannot
-    run there."""
+    run there. `costs` are those of the device."""
 
     device: str
     seconds: float = 0.0
     moving: float = 0.0
     problem: str = ""
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Choice:
         for e in self.estimates:
             yield f"  {e.device:<10} " + (e.problem or _time(e.seconds) + (
                 f", of which {_time(e.moving)} to move arrays" if e.moving else ""))
+        for e in self.estimates:
+            if e.costs is not None:
+                yield (f"    assumed of {e.device}: {e.costs.flops:.3g} FLOP/s, "
+                       f"{e.costs.bandwidth:.3g} B/s, {_time(e.costs.launch)} a run"
+                       f" ({e.costs.why})")
 
 
 def _time(seconds: float) -> str:
@@ -106,7 +112,7 @@ def _choice(node: Node, device: str, where: Mapping[Node, str]) -> Choice:
     graph: Graph = node.attrs["graph"]
     work = work_of(graph)
     own = get_device(device)
-    first = Estimate(device, *_seconds(node, work, own, own, where))
+    first = Estimate(device, *_seconds(node, work, own, own, where), costs=costs_of(own))
     estimates = [first]
     for name in _others(device):
         problem = "" if is_loaded(name) or first.seconds >= WORTH else (
@@ -116,7 +122,9 @@ def _choice(node: Node, device: str, where: Mapping[Node, str]) -> Choice:
         if problem:
             estimates.append(Estimate(name, problem=problem))
         else:
-            estimates.append(Estimate(name, *_seconds(node, work, get_device(name), own, where)))
+            other = get_device(name)
+            estimates.append(Estimate(name, *_seconds(node, work, other, own, where),
+                                      costs=costs_of(other)))
     able = sorted((e for e in estimates if not e.problem), key=lambda e: e.seconds)
     return Choice(able[0].device, node.origin, work,
                   (*able, *(e for e in estimates if e.problem)))

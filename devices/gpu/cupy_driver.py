@@ -23,6 +23,7 @@ __all__ = ["CupyDriver"]
 _MEMORY = 2                             # cudaErrorMemoryAllocation
 _SHARED = 48 << 10                     # bytes of shared memory that a block may have unasked
 _OLD = 35                               # cudaErrorInsufficientDriver
+_CLOCKS = (13, 36, 37)                  # cudaDevAttr: ClockRate, MemoryClockRate (kHz), bus (bits)
 _ABSENT = (34, 100)                     # a stub of the driver's library; no device
 
 
@@ -61,6 +62,11 @@ class CupyDriver:
         """How many multiprocessors a device has."""
         with _translated():
             return int(runtime.getDeviceProperties(ordinal)["multiProcessorCount"])
+
+    def clocks(self, ordinal: int) -> tuple[float, float]:
+        """By the rates of both clocks and the width of the bus, on both edges of the clock."""
+        core, memory, width = (_attribute(which, ordinal) for which in _CLOCKS)
+        return core * 1e3, 2 * memory * 1e3 * width / 8
 
     def memory(self, ordinal: int) -> tuple[int, int]:
         """Bytes in use by CuPy's pool, and of the device in all."""
@@ -262,6 +268,13 @@ class _Fork:
 @cache
 def _cublaslt() -> CublasLt | None:
     return find_cublaslt(runtime.runtimeGetVersion() // 1000)
+
+
+def _attribute(which: int, ordinal: int) -> int:
+    """One of `cudaDeviceAttr`; 0 where this driver has it no more."""
+    with suppress(runtime.CUDARuntimeError):
+        return int(runtime.deviceGetAttribute(which, ordinal))
+    return 0
 
 
 @cache

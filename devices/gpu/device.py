@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from weft.compiler.cost import Costs
 from weft.compiler.ir import Graph
 from weft.compiler.target import Target
+from weft.devices.costs import gpu_costs
 from weft.devices.gpu.driver import Driver, DriverError, the_driver
 from weft.devices.gpu.pending import PENDING, device_error, guarded
 from weft.devices.gpu.target import target_named
@@ -67,6 +69,14 @@ class GpuDevice(Device):
             return target_named(self.driver.architecture(self.ordinal),
                                 self.driver.processors(self.ordinal),
                                 "cublaslt" if self.driver.cublaslt() is not None else "")
+
+    @property
+    def costs(self) -> Costs:
+        """What it costs, by its multiprocessors and clocks; see `weft.devices.costs`."""
+        with guarded(self.driver, self.ordinal):
+            core, memory = self.driver.clocks(self.ordinal)
+            return gpu_costs(self.driver.processors(self.ordinal),
+                             self.driver.architecture(self.ordinal), core, memory)
 
     def supported(self) -> frozenset[str]:
         """All ops but those that no schedule, table line or library covers."""

@@ -66,6 +66,10 @@ class Driver(Protocol):
     def processors(self, ordinal: int) -> int:
         """How many multiprocessors a device has."""
 
+    def clocks(self, ordinal: int) -> tuple[float, float]:
+        """Cycles of its multiprocessors and bytes to and from its memory, a second, at the most;
+        0 where the driver does not say."""
+
     def memory(self, ordinal: int) -> tuple[int, int]:
         """Bytes in use by this process's pool, and of the device in all."""
 

@@ -81,6 +81,8 @@ def test_explain() -> None:
     assert lines[:4] == ["auto", "  the function runs on fast: 1.09e+04 MFLOP, 256 MB, 80 ops",
                          "    fast       6.21 ms, of which 6.19 ms to move arrays",
                          "    cpu        TIME"]
+    assert "    assumed of fast: 1e+18 FLOP/s, 1e+18 B/s, 0 µs a run (a test)" in "\n".join(
+        line.removeprefix("  ") for line in lines)
     assert "placement: 1 partition on fast, 4.19 MB moved" in text
 
 

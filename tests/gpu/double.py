@@ -69,6 +69,7 @@ class EmulatedDriver:
         self.arch = arch
         self.limit = limit
         self.held = 0
+        self.rates = (0.0, 0.0)     # see `clocks`: not said
         self._here = threading.local()      # the current device and stream
         self.used: set[tuple[str, int]] = set()     # what was done, and on which stream
         self.lost = False
@@ -98,6 +99,9 @@ class EmulatedDriver:
 
     def processors(self, ordinal: int) -> int:
         return 4
+
+    def clocks(self, ordinal: int) -> tuple[float, float]:
+        return self.rates
 
     def memory(self, ordinal: int) -> tuple[int, int]:
         return self.held, self.limit or 1 << 40

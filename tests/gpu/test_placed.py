@@ -15,6 +15,7 @@ import weft
 from tests.gpu.double import EmulatedArray, EmulatedDriver
 from tests.gpu.harness import emulated, needs_compiler
 from weft.compiler.ops.registry import OPS, OUTSIDE
+from weft.devices.costs import TABLE, costs_of
 from weft.devices.protocol import DeviceError
 from weft.devices.registry import get_device
 
@@ -231,3 +232,15 @@ def test_waiting_for_what_was_begun_long_ago_takes_no_error_away() -> None:
         g(X, np.array([1]))
         with pytest.raises(IndexError):
             g(X, np.array([7]))
+
+
+def test_costs_follow_from_the_device(driver: EmulatedDriver) -> None:
+    """By its clocks where the driver tells them; the cost model says what it assumes."""
+    gpu = get_device("gpu")
+    assert costs_of(gpu) is TABLE["gpu"]
+    driver.rates = (1e9, 1e12)
+    costs = costs_of(gpu)
+    assert 0.5 < costs.flops / (4 * 128 * 2 * 1e9) < 1 and 0.5 < costs.bandwidth / 1e12 < 1
+    assert costs.why.startswith("float32 on 4 multiprocessors at 1 GHz and 1 TB/s")
+    choice, = weft.jit(plain, device="auto").trace(X, W).choices
+    assert any(line.strip().startswith("assumed of gpu: ") for line in choice.lines())
