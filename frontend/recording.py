@@ -19,6 +19,7 @@ from weft.frontend.problems import UnboundedIntegerError, problem
 from weft.frontend.structured import structured
 from weft.frontend.table import HOOKS
 from weft.frontend.tracer import DIFFERENTIATED, PYTHON_TYPES, Tracer, escaped
+from weft.runtime.arrays import freeze, is_frozen
 
 __all__ = ["Capture", "Trace", "active", "lift"]
 
@@ -196,7 +197,7 @@ class Trace:
         element_type(array)
         if array.ndim == 0 and array.base is None and not array.flags.writeable:
             return self.constant(array)
-        if _is_frozen(array):
+        if is_frozen(array):
             return self.constant(array)
         return self._captured(array)
 
@@ -216,14 +217,17 @@ class Trace:
         self._by_id.clear()
         times = Counter(id(c.array) for c in self.captures)
         for capture in self.captures:
-            if isinstance(capture.array, np.ndarray) and capture.is_private(
-                    times[id(capture.array)]) and capture.become_constant(self.builder):
+            private = isinstance(capture.array, np.ndarray) and capture.is_private(
+                times[id(capture.array)])
+            if private and capture.become_constant(self.builder):
                 continue
             if capture.print != fingerprint(capture.array):
                 raise UnsupportedError(
                     f"the function writes into an array from outside itself, {capture.node.type}, "
                     "which is not traced yet", origin=capture.origin,
                     repair="return the new values and assign them at the caller")
+            if private:
+                freeze(capture.array)           # so that devices may keep a copy
             kept.append(capture.array)
         return tuple(kept)
 
@@ -242,12 +246,6 @@ def element_type(array: Any) -> Any:
             expected=", ".join(str(d.numpy) for d in DTYPES.values()),
             repair="object arrays, strings, dates and records stay outside compiled functions"
             if array.dtype.kind in "OSUMmVT" else "convert it with astype") from None
-
-
-def _is_frozen(array: np.ndarray[Any, Any]) -> bool:
-    if array.flags.writeable:
-        return False
-    return not isinstance(array.base, np.ndarray) or _is_frozen(array.base)
 
 
 def _holds_tracer(value: Any) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 
 from weft.devices.registry import owner_of
 
-__all__ = ["Array", "canonical", "is_canonical", "own", "prepare", "straightened"]
+__all__ = ["Array", "canonical", "freeze", "is_canonical", "is_frozen", "own", "prepare",
+           "straightened"]
 
 Array = np.ndarray[Any, Any]
 _NUMBERS = (float, int, bool, complex, np.generic)
@@ -71,3 +72,24 @@ def _converted(value: Any, dtype: np.dtype[Any]) -> Array:
         assert owner is not None, f"{type(value)} is no array"
         return canonical(owner.memory.get(value))
     return np.array(value, dtype)
+
+
+def is_frozen(array: np.ndarray[Any, Any]) -> bool:
+    """Whether nothing can write to an array, nor to the one that it is a view of.
+
+    >>> x = np.arange(3)
+    >>> y = np.broadcast_to(x, (2, 3))
+    >>> x.flags.writeable = False
+    >>> is_frozen(x), is_frozen(y), is_frozen(np.arange(3))
+    (True, True, False)
+    """
+    if array.flags.writeable:
+        return False
+    return not isinstance(array.base, np.ndarray) or is_frozen(array.base)
+
+
+def freeze(array: np.ndarray[Any, Any]) -> None:
+    """Let nobody write to an array, nor to the one that it is a view of."""
+    array.flags.writeable = False
+    if isinstance(array.base, np.ndarray):
+        freeze(array.base)

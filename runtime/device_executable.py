@@ -11,7 +11,7 @@ import numpy as np
 from weft.compiler.errors import caller_origin
 from weft.devices.protocol import DeviceError, Memory
 from weft.devices.registry import owner_of
-from weft.runtime.arrays import canonical
+from weft.runtime.arrays import canonical, is_frozen
 from weft.runtime.direct import DirectCall, Misfit, direct_call, is_dense, program_of, root
 from weft.runtime.executable import Executable, Output
 
@@ -27,7 +27,7 @@ class DeviceExecutable(Executable):
     them, perhaps while they are computed; what NumPy would give as a Python number is one.
     """
 
-    __slots__ = ("_directs", "_memory", "_refuse", "_straight")
+    __slots__ = ("_directs", "_frozen", "_memory", "_refuse", "_straight")
 
     on_device = True
 
@@ -39,6 +39,7 @@ class DeviceExecutable(Executable):
         self._memory = memory
         self._refuse = refuse
         self._directs: dict[tuple[type, ...], DirectCall | None] = {}
+        self._frozen: dict[int, tuple[Any, Any]] = {}
         # Whether the results are handed out as they are, in their order.
         self._straight = [(o.kind in ("array", "scalar"), o.index) for o in self._outputs] == [
             (True, i) for i in range(len(self._outputs))]
@@ -46,7 +47,7 @@ class DeviceExecutable(Executable):
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The function's result for these flat arguments."""
         if self._hidden:
-            leaves = [*leaves, *[read() for read in self._hidden]]
+            leaves = [*leaves, *[self._outside(read()) for read in self._hidden]]
         owns = self._memory.owns
         try:
             arrays = [v if owns(v) and is_dense(v) else self._there(v, dtype, leaves)
@@ -60,6 +61,16 @@ class DeviceExecutable(Executable):
         except DeviceError as error:
             error.origin = error.origin or caller_origin()
             raise
+
+    def _outside(self, value: Any) -> Any:
+        """An array from outside; of one that nobody can write to, the device keeps a copy."""
+        if not (isinstance(value, np.ndarray) and is_frozen(value)):
+            return value
+        found = self._frozen.get(id(value))
+        if found is None:
+            there = self._memory.put(canonical(value.view(np.ndarray)))
+            found = self._frozen[id(value)] = value, there
+        return found[1]
 
     def direct(self, leaves: Sequence[Any]) -> DirectCall | None:
         """A function of flat arguments for calls like one with these, which leaves out all that

@@ -10,6 +10,7 @@ import pytest
 import weft
 from tests.gpu.double import EmulatedArray, EmulatedDriver
 from tests.gpu.harness import emulated, needs_compiler
+from weft.devices.registry import get_device
 from weft.runtime.cache import DiskCache
 
 pytestmark = needs_compiler
@@ -127,3 +128,16 @@ def test_bad_index_is_told_at_the_next_wait(driver: EmulatedDriver) -> None:
     with pytest.raises(IndexError, match="index 7 is out of bounds for axis 0 with size 5"):
         weft.block_until_ready(out)
     np.testing.assert_array_equal(host(f(x, np.array([1, -1]))), [2.0, 8.0])
+
+
+def test_what_a_function_makes_for_itself_is_put_there_once(driver: EmulatedDriver) -> None:
+    """An array from outside may have changed, and is copied at each call."""
+    given = np.sin(np.arange(20000.0))
+    f = weft.jit(lambda x: x + np.cos(np.arange(20000.0)) + given, device="gpu")
+    x = get_device("gpu").memory.put(np.ones(20000))
+    put, driver.put = driver.put, lambda array: counted.append(array.size) or put(array)
+    counted: list[int] = []
+    for _ in range(3):
+        np.testing.assert_allclose(host(f(x)), 1 + np.cos(np.arange(20000.0)) + given)
+        given[0] += 1
+    assert counted.count(20000) == 1 + 3
