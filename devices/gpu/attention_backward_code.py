@@ -1,10 +1,12 @@
 """CUDA C++ for the derivatives of attention: tiles of keys go along the queries, and the reverse.
 
-Neither stores weights. One kernel has a tile of keys in each block, goes along the queries and adds
-up dK and dV; the other has a tile of queries, goes along the keys and adds up dQ. Both compute the
-products of queries and keys again, and from them the weights, exp(score - base) * scale, by each
-row's base and scale, which the forward kernel has left (Dao, 2023). No number is added to by two
-blocks: results are the same bits in every run.
+A block has a tile of keys, goes along the queries and adds up dK and dV. It computes the products
+of queries and keys again, and from them the weights, exp(score - base) * scale, by each row's base
+and scale, which the forward kernel has left: weights are not stored (Dao, 2023). What its keys add
+to dQ it adds to memory, when it is its turn: a tile of queries is added to by one block after
+another, in the order of keys, so that results are the same bits in every run. A block waits for
+blocks of smaller numbers alone, and these have begun before it. Where dQ alone is wanted, blocks
+have queries instead, and go along the keys.
 
 As in the forward kernel, a few neighbouring threads share a row of the block's own tile, and each
 has some rows and, of the scores, some columns. Weights, and then the derivatives of scores, go to
@@ -26,9 +28,9 @@ from weft.compiler.kernel.ir import Kernel, Library
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.devices.gpu.attention import SCORE
-from weft.devices.gpu.attention_group import UPSTREAM, Gradient
+from weft.devices.gpu.attention_group import UPSTREAM, Gradient, Place
 from weft.devices.gpu.attention_mask import Texts, either, text, tile_counts
-from weft.devices.gpu.attention_tiles import Panel, pitch, shared_limit
+from weft.devices.gpu.attention_tiles import Panel, pitch, runs_in_fours, shared_limit
 from weft.devices.gpu.loops import KernelCode, place, signature
 from weft.devices.gpu.writer import Evaluator, Writer
 
@@ -62,14 +64,13 @@ class Shape:
 
 
 # the first that fits shared memory and of which there is enough for all multiprocessors
-SHAPES = (Shape(128, 8, 8, 8), Shape(128, 8, 4, 8), Shape(64, 8, 4, 8), Shape(64, 8, 4, 4),
-          Shape(32, 8, 4, 2))
+SHAPES = (Shape(128, 16, 8, 4), Shape(128, 16, 4, 4), Shape(64, 8, 4, 4), Shape(32, 8, 4, 2))
 SUMS = 64               # results that a thread's registers hold at most
 
 
 def fits(form: Gradient, target: Target) -> bool:
     """Whether there is a shape for it."""
-    return all(_usable(one, target) for one in form.parts)
+    return bool(_usable(form, target))
 
 
 def _usable(form: Gradient, target: Target) -> list[Shape]:
@@ -106,8 +107,7 @@ class _Tiles:
         self.pitch = s.across + 4 if s.across % 8 == 0 else s.across
         self.weights = sum(p.size for p in (*self.own, *self.other))
         self.bytes = 4 * (self.weights + s.down * self.pitch)
-        parts = (form.dk is not None, form.dv is not None) if form.of_keys else (True, False)
-        self.sums = sum(4 * g * s.rows for g, p in zip(self.groups, parts) if p)
+        self.sums = sum(4 * g * s.rows for g, p in zip(self.groups, _wanted(form)) if p)
 
 
 def emit_gradient(step: Library, name: str, unaligned: frozenset[str], target: Target,
@@ -128,7 +128,7 @@ class _Code:
         self.ev = Evaluator(self.kernel, self.w)
         self.tiles = _Tiles(form, shape)
         self.own, self.other = (form.key, form.query) if form.of_keys else (form.query, form.key)
-        self.skips = form.sound is not None and self._counts(None) is not True
+        self.skips = form.sound is not None and self._counts("r0") is not True
 
     def emit(self) -> KernelCode:
         """The function."""
@@ -140,7 +140,7 @@ class _Code:
         header = f"for (i32 c0 = 0; c0 < {_extent(self.other)}; c0 += {s.across})"
         with self.ev.scope(header):
             if self.skips:
-                w.line(f"if (!everything && !({text(self._counts('c0'))})) continue;")
+                w.line(f"if (!everything && !({text(self._counts('r0'))})) continue;")
             self._tile()
         self._results()
         head = signature(self.kernel, self.name, s.threads, blocks=s.blocks)
@@ -171,37 +171,34 @@ class _Code:
             self._look()
         for panel in t.own:
             panel.fill(self.ev, s.threads, "r0", "0", self.unaligned)
-        for name, groups, wanted in zip(("sum0", "sum1"), t.groups, self._wanted()):
+        for name, groups, wanted in zip(("sum0", "sum1"), t.groups, _wanted(f)):
             if wanted:
                 w.line(f"f32 {name}[{s.rows}][{4 * groups}] = {{}};")
 
-    def _wanted(self) -> tuple[bool, bool]:
-        """Whether there are sums over the depth, and over values."""
-        f = self.form
-        return (f.dk is not None, f.dv is not None) if f.of_keys else (True, False)
-
     def _look(self) -> None:
         """Whether 0 times what is in a tile may be anything but 0: then none is passed over."""
-        w, sound = self.w, self.form.sound
-        assert sound is not None
+        w, f = self.w, self.form
         w.line("__shared__ i32 odd;")
         w.line("if (threadIdx.x == 0) odd = 0;")
         w.line("__syncthreads();")
-        header = f"for (i32 e = (i32)threadIdx.x; e < {_extent(self.other)}; " \
-                 f"e += {self.shape.threads})"
-        with self.ev.scope(header):
-            self.ev.axes[self.other] = "e"
-            w.line(f"if ({self.ev.load(sound)} != 0.0f) odd = 1;")
+        for axis, sound in ((self.other, f.sound), (self.own, f.own_sound)):
+            if sound is None:
+                continue
+            header = f"for (i32 e = (i32)threadIdx.x; e < {_extent(axis)}; " \
+                     f"e += {self.shape.threads})"
+            with self.ev.scope(header):
+                self.ev.axes[axis] = "e"
+                w.line(f"if ({self.ev.load(sound)} != 0.0f) odd = 1;")
         w.line("__syncthreads();")
         w.line("const bool everything = odd != 0;")
 
     # ---- which tiles
 
-    def _counts(self, start: str | None) -> object:
-        """Whether a tile may have weights or derivatives other than 0, as a text."""
+    def _counts(self, own: str) -> object:
+        """Whether a tile of these rows may have weights or derivatives other than 0, as a text."""
         f, s = self.form, self.shape
         spans = {}
-        for axis, at, size in ((self.own, "r0", s.down), (self.other, start or "c0", s.across)):
+        for axis, at, size in ((self.own, own, s.down), (self.other, "c0", s.across)):
             spans[axis] = at, f"{at} + {size - 1}"
         over = Texts(spans)
         score, slope = (tile_counts(e, None, over) for e in (f.score, _as_score(f.slope)))
@@ -224,9 +221,46 @@ class _Code:
         w.line("__syncthreads();")
         if f.of_keys and f.dv is not None:
             self._rows_by_columns("sum1", 1)
-        if not f.of_keys or f.dk is not None:
+        if f.dq is not None or f.dk is not None:
             self._slopes()
+        if f.dk is not None or not f.of_keys:
             self._rows_by_columns("sum0", 0)
+        if f.in_turns:
+            self._add_to_queries()
+
+    def _add_to_queries(self) -> None:
+        """What the own keys add to dQ, for a tile of queries."""
+        w, f, s, t = self.w, self.form, self.shape, self.tiles
+        assert f.dq is not None and f.turns is not None
+        down = s.threads // s.lanes
+        rows, groups, own = -(-s.across // (4 * down)), t.groups[0], t.own[0]
+        w.line("__syncthreads();")
+        w.line(f"const i32 below = (i32)threadIdx.x / {s.lanes} * 4;")
+        w.line(f"f32 part[{4 * rows}][{4 * groups}] = {{}};")
+        w.line(f"w_columns_by_columns<{s.down}, {t.pitch}, {4 * down}, {own.pitch}, {4 * s.lanes}>"
+               f"(part, weights + below, {own.name} + tx * 4);")
+        self._turn()
+        self.ev.axes[f.query] = "c0"
+        name, index = f.turns
+        w.line(f"f32* const turns = {name} + {self.ev.index(index)};")
+        w.line("if (turn > 0) w_await(turns, turn);")
+        w.line("#pragma unroll")
+        with self.ev.scope(f"for (i32 r = 0; r < {4 * rows}; ++r)"):
+            w.line(f"const i32 at = c0 + r / 4 * {4 * down} + below + r % 4;")
+            inside = [f"at < {_extent(f.query)}"] if _extent(f.query) % s.across else []
+            self.ev.axes[f.query] = "at"
+            self._store(f.dq, f.depth, groups, "part", inside, "turn > 0")
+        w.line("w_hand_on(turns, turn);")
+
+    def _turn(self) -> None:
+        """How many blocks add to a tile of queries before this one."""
+        w, s = self.w, self.shape
+        if not self.skips:
+            w.line(f"const i32 turn = r0 / {s.down};")
+            return
+        w.line(f"i32 turn = everything ? r0 / {s.down} : 0;")
+        with w.block(f"for (i32 before = 0; before < r0 && !everything; before += {s.down})"):
+            w.line(f"turn += ({text(self._counts('before'))}) ? 1 : 0;")
 
     def _slopes(self) -> None:
         """The derivatives of scores in place of the weights."""
@@ -315,7 +349,6 @@ class _Code:
     def _results(self) -> None:
         w, f, s = self.w, self.form, self.shape
         first = f.dk if f.of_keys else f.dq
-        limit = _extent(self.own)
         for name, result, axis, groups in zip(("sum0", "sum1"), (first, f.dv),
                                               (f.depth, f.value), self.tiles.groups):
             if result is None:
@@ -323,12 +356,37 @@ class _Code:
             w.line("#pragma unroll")
             with self.ev.scope(f"for (i32 r = 0; r < {s.rows}; ++r)"):
                 w.line(f"const i32 at = r0 + row + r * {s.side};")
-                w.line("#pragma unroll")
-                with self.ev.scope(f"for (i32 c = 0; c < {4 * groups}; ++c)"):
-                    w.line(f"const i32 d = c / 4 * {4 * s.lanes} + tx * 4 + c % 4;")
-                    self.ev.axes.update({self.own: "at", axis: "d"})
-                    w.line(f"if (at < {limit} && d < {_extent(axis)}) "
-                           f"{result[0]}[{self.ev.index(result[1])}] = {name}[r][c];")
+                inside = [f"at < {_extent(self.own)}"] if _extent(self.own) % s.down else []
+                self.ev.axes[self.own] = "at"
+                self._store(result, axis, groups, name, inside)
+
+    def _store(self, result: Place, axis: Axis, groups: int, name: str, inside: list[str],
+               add: str = "") -> None:
+        """Write a row's sums, four at a time where memory has them so; `add` them under a
+        condition."""
+        w, (buffer, index) = self.w, result
+        step, s = 4 * self.shape.lanes, self.shape
+        many = 4 if runs_in_fours(index, axis) and buffer not in self.unaligned else 1
+        w.line("#pragma unroll")
+        with self.ev.scope(f"for (i32 c = 0; c < {4 * groups}; c += {many})"):
+            w.line(f"const i32 d = c / 4 * {step} + tx * 4 + c % 4;")
+            self.ev.axes[axis] = "d"
+            if _extent(axis) % (4 * s.lanes):
+                inside = [*inside, f"d < {_extent(axis)}"]
+            with self.ev.scope(f"if ({' && '.join(inside)})" if inside else ""):
+                w.line(f"f32* const to = {buffer} + ({self.ev.index(index)});")
+                w.line(f"w_vec<f32, {many}> y;")
+                w.line(f"for (i32 u = 0; u < {many}; ++u) y.v[u] = {name}[r][c + u];")
+                if add:
+                    with w.block(f"if ({add})"):
+                        w.line(f"const w_vec<f32, {many}> before = w_fresh<{many}>(to);")
+                        w.line(f"for (i32 u = 0; u < {many}; ++u) y.v[u] += before.v[u];")
+                w.line(f"*(w_vec<f32, {many}>*)to = y;")
+
+
+def _wanted(form: Gradient) -> tuple[bool, bool]:
+    """Whether registers hold sums over the depth, and over values."""
+    return (form.dk is not None, form.dv is not None) if form.of_keys else (True, False)
 
 
 def _as_score(slope: Expr) -> Expr:

@@ -7,7 +7,7 @@ from weft.compiler.kernel.expr import Expr
 from weft.compiler.kernel.index import Axis, Index, as_index, linearize
 from weft.compiler.kernel.ir import Kernel, Step
 from weft.compiler.kernel.rename import Substitution
-from weft.compiler.lazy_dataclass import dataclass, replace
+from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.types import DTYPES, TensorType
 from weft.devices.gpu.softmax_gradient import SoftmaxGradient
 
@@ -28,7 +28,12 @@ class Gradient:
     the product of a query and a key is ``dS = slope(P * (dP - dot))``; dK is ``sum(dS * q)`` and dV
     ``sum(P * grad)`` over queries, dQ ``sum(dS * k)`` over keys. `through_max` says that scores had
     their maximum taken off by differentiable code, whose derivative is 0 if all is finite. `sound`
-    is 0, or NaN where something on the side that is gone along is not finite.
+    is 0, or NaN where something on the side that is gone along is not finite, `own_sound` of the
+    other side.
+
+    One step makes all of them where dQ is wanted beside dK or dV: blocks, which have keys, add to
+    dQ one after another. `turns`, zeros at first, says how many have done so, at the first query of
+    a tile. It makes two products less than two steps do.
     """
 
     batch: tuple[Axis, ...]
@@ -50,18 +55,18 @@ class Gradient:
     dq: Place | None = None
     dk: Place | None = None
     dv: Place | None = None
+    own_sound: Expr | None = None
+    turns: Place | None = None
 
     @property
     def of_keys(self) -> bool:
-        """Whether it is the step that has tiles of keys."""
-        return self.dq is None
+        """Whether blocks have tiles of keys."""
+        return self.dk is not None or self.dv is not None
 
     @property
-    def parts(self) -> tuple[Gradient, ...]:
-        """The steps of which each is one of a kind."""
-        keys = replace(self, dq=None) if self.dk is not None or self.dv is not None else None
-        queries = replace(self, dk=None, dv=None) if self.dq is not None else None
-        return tuple(p for p in (keys, queries) if p is not None)
+    def in_turns(self) -> bool:
+        """Whether blocks of keys add to dQ."""
+        return self.of_keys and self.dq is not None
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{a} in {a.extent}" for a in (

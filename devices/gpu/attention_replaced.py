@@ -158,20 +158,24 @@ class Replacement:
         f = self.form
         dot = self._temporary("dot", (f.query,))
         masked = any(e.what == "select" for e in walk(f.score))
-        of_queries = self._temporary("sound", (f.query,)) if masked and (f.dk or f.dv) else None
+        of_queries = self._temporary("sound", (f.query,)) if masked and f.of_keys else None
         of_keys = self._temporary("sound", (f.key,)) if masked and f.dq else None
         steps = [self._dots(places["results"], dot, of_queries, base, scale)]
         if of_keys is not None:
             zero = Stage((f.depth,), (_zeros(0, f.k),))
             steps.append(self._row_kernel(f.key, (zero,), ((of_keys, _acc(0)),), "sound"))
-        form = replace(f, base=base, scale=scale, dot=dot, dq=places.get("dq"),
-                       dk=places.get("dk"), dv=places.get("dv"))
+        turns = self._temporary("turns", (f.query,)) if f.in_turns else None
+        if turns is not None:
+            none = Exprs().const(0, turns.dtype)
+            steps.append(self._row_kernel(f.query, (), ((turns, none),), "turns"))
+        form = replace(
+            f, base=base, scale=scale, dot=dot, dq=places.get("dq"), dk=places.get("dk"),
+            dv=places.get("dv"), sound=of_queries if f.of_keys else of_keys,
+            own_sound=of_keys if f.in_turns else None,
+            turns=(turns.what, turns.index[0]) if turns is not None else None)
         note = "derivatives of attention by tiles: weights are computed again, not stored"
-        for part in form.parts:
-            made = replace(part, sound=of_queries if part.of_keys else of_keys)
-            kind = "keys" if part.of_keys else "queries"
-            steps.append(self._step(GRADIENT, made, f"attention_{kind}", (
-                self.group.given, self.group.slopes), note))
+        steps.append(self._step(GRADIENT, form, f"attention_{'keys' if f.of_keys else 'queries'}",
+                                (self.group.given, self.group.slopes), note))
         return steps
 
     def _dots(self, result: Place, dot: Expr, sound: Expr | None, base: Expr, scale: Expr) -> Step:
@@ -271,9 +275,8 @@ def _flops(form: Attention | Gradient) -> float:
     d, e = size(form.depth), size(form.value)
     if isinstance(form, Attention):
         return 2.0 * rows * (d + e)
-    if not form.of_keys:
-        return 2.0 * rows * (2 * d + e)
-    return 2.0 * rows * (d * (1 + (form.dk is not None)) + e * (1 + (form.dv is not None)))
+    made = (form.dq is not None) + (form.dk is not None)
+    return 2.0 * rows * (d * (1 + made) + e * (1 + (form.dv is not None)))
 
 
 def _position(steps: Sequence[Step], step: Step) -> int:

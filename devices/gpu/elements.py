@@ -15,12 +15,11 @@ from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Kernel, Program, Step, Store
 from weft.compiler.kernel.rename import Substitution
 from weft.compiler.lazy_dataclass import replace
+from weft.compiler.triangle import diagonal_of
 from weft.compiler.types import DTYPES, DType
 from weft.devices.gpu.blas import is_sum
 
 __all__ = ["Elements", "Other", "moved", "outputs", "sorted_index"]
-
-LARGEST = 1 << 24       # elements of a constant that is compared with a triangle
 
 
 class Other(Exception):
@@ -155,24 +154,13 @@ class Elements:
 
     def _triangle(self, load: Expr) -> Expr | None:
         """An element of a constant that is true below a diagonal, as a comparison of indices."""
-        value = self.program.by_name[load.what].value
-        if self.program.by_name[load.what].kind != "constant" or load.dtype.kind != "bool":
-            return None
-        value = np.asarray(value)
-        if value.ndim < 2 or value.size > LARGEST or prod_but_last_two(value) != 1:
-            return None
-        table = value.reshape(value.shape[-2:])
-        offset = int(table[0].sum()) - 1
-        if not np.array_equal(table, np.tri(*table.shape, offset, dtype=bool)):
+        buffer = self.program.by_name[load.what]
+        offset = diagonal_of(np.asarray(buffer.value)) if buffer.kind == "constant" else None
+        if offset is None:
             return None
         made, i64 = Exprs(), DTYPES["i64"]
         row, column = load.index[-2:]
         return made.apply("le", load.dtype, made.index(column, i64), made.index(row + offset, i64))
-
-
-def prod_but_last_two(value: np.ndarray) -> int:
-    """How many matrices an array is."""
-    return int(np.prod(value.shape[:-2], dtype=np.int64))
 
 
 def _outer(kernel: Kernel, axes: dict[Axis, Index]) -> dict[Axis, Index]:

@@ -84,4 +84,63 @@ __device__ void w_rows_by_columns(f32 (&sum)[R][C], const f32* a, const f32* b) 
   }
 }
 """,
+    "w_columns_by_columns": """\
+// sum[r][t] += the products of N rows' numbers in a's column r and b's column t; columns are groups
+// of 4, so far apart; rows are PITCHes apart
+template<i32 N, i32 A_PITCH, i32 A_APART, i32 B_PITCH, i32 B_APART, i32 R, i32 C>
+__device__ void w_columns_by_columns(f32 (&sum)[R][C], const f32* a, const f32* b) {
+#pragma unroll 4
+  for (i32 c = 0; c < N; ++c) {
+    w_vec<f32, 4> x[R / 4];
+#pragma unroll
+    for (i32 g = 0; g < R / 4; ++g) x[g] = *(const w_vec<f32, 4>*)(a + c * A_PITCH + g * A_APART);
+#pragma unroll
+    for (i32 h = 0; h < C / 4; ++h) {
+      const w_vec<f32, 4> y = *(const w_vec<f32, 4>*)(b + c * B_PITCH + h * B_APART);
+#pragma unroll
+      for (i32 r = 0; r < R; ++r) {
+#pragma unroll
+        for (i32 t = 0; t < 4; ++t)
+          sum[r][4 * h + t] = w_fma(x[r / 4].v[r % 4], y.v[t], sum[r][4 * h + t]);
+      }
+    }
+  }
+}
+""",
+    "w_fresh": """\
+// N numbers that another block may have written meanwhile
+template<i32 N> __device__ w_vec<f32, N> w_fresh(const f32* from) {
+  w_vec<f32, N> x;
+#ifdef __CUDA_ARCH__
+  if (N == 4)
+    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(x.v[0]), "=f"(x.v[N / 4]),
+                 "=f"(x.v[N / 2]), "=f"(x.v[N - 1]) : "l"(from) : "memory");
+  else
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(x.v[0]) : "l"(from) : "memory");
+#else
+  x = *(const w_vec<f32, N>*)from;
+#endif
+  return x;
+}
+""",
+    "w_await": """\
+// wait until so many blocks have had their turn, and see what they wrote
+__device__ void w_await(const f32* turns, i32 turn) {
+  if (threadIdx.x == 0) {
+    while (*(const volatile f32*)turns != (f32)turn) {}
+    __threadfence();
+  }
+  __syncthreads();
+}
+""",
+    "w_hand_on": """\
+// let the next block have its turn, which sees what this one wrote
+__device__ void w_hand_on(f32* turns, i32 turn) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    *(volatile f32*)turns = (f32)(turn + 1);
+  }
+}
+""",
 }

@@ -169,6 +169,8 @@ inline unsigned char* memory(unsigned bytes) {
 
 inline void __syncthreads() { emulator::wait(emulator::block_barrier, emulator::count); }
 
+inline void __threadfence() {}
+
 inline void __syncwarp(unsigned = ~0u) {
   emulator::wait(emulator::warp_barriers[emulator::current / emulator::WARP],
                  emulator::warp_size());
