@@ -8,15 +8,12 @@ arrays of other shapes are left.
 
 from __future__ import annotations
 
-import numpy as np
-
-from weft.compiler.kernel.expr import Expr, Exprs, walk
+from weft.compiler.kernel.expr import Expr, walk
 from weft.compiler.kernel.index import Axis, Index, as_index
 from weft.compiler.kernel.ir import Kernel, Program, Step, Store
 from weft.compiler.kernel.rename import Substitution
 from weft.compiler.lazy_dataclass import replace
-from weft.compiler.triangle import diagonal_of
-from weft.compiler.types import DTYPES, DType
+from weft.compiler.types import DType
 from weft.devices.gpu.blas import is_sum
 
 __all__ = ["Elements", "Other", "moved", "outputs", "sorted_index"]
@@ -80,7 +77,7 @@ class Elements:
     def _element(self, name: str, index: tuple[Index, ...], dtype: DType) -> Expr:
         step, load = self.writer(name), Expr("load", dtype, name, (), index)
         if step is None:
-            return self._triangle(load) or load
+            return load
         assert isinstance(step.kernel, Kernel)
         try:
             made = self._made(step, step.kernel, name, index)
@@ -151,16 +148,6 @@ class Elements:
             raise Other
         inner = {**outer, stage.axes[0]: as_index(self.along)}
         return Expr("acc", e.dtype, (reduce.op, self._over(step, kernel, reduce.value, inner)))
-
-    def _triangle(self, load: Expr) -> Expr | None:
-        """An element of a constant that is true below a diagonal, as a comparison of indices."""
-        buffer = self.program.by_name[load.what]
-        offset = diagonal_of(np.asarray(buffer.value)) if buffer.kind == "constant" else None
-        if offset is None:
-            return None
-        made, i64 = Exprs(), DTYPES["i64"]
-        row, column = load.index[-2:]
-        return made.apply("le", load.dtype, made.index(column, i64), made.index(row + offset, i64))
 
 
 def _outer(kernel: Kernel, axes: dict[Axis, Index]) -> dict[Axis, Index]:

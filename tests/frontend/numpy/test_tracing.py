@@ -47,22 +47,6 @@ def test_what_cannot_change_is_a_constant() -> None:
     assert trace.captures == () and len(trace.graph.params) == 1
 
 
-@pytest.mark.parametrize("k", [0, 3, -2])
-def test_a_large_triangle_is_a_comparison(k: int) -> None:
-    """Of a mask that the function makes itself, no memory is needed."""
-    x = np.arange(300.0 * 320).reshape(300, 320)
-    trace = one(lambda x: np.where(np.tri(300, 320, k, dtype=bool), x, -1.0), x)
-    assert trace.captures == () and "le" in {n.opname for n in trace.graph.nodes}
-    assert not any(n.opname == "constant" and n.shape for n in trace.graph.nodes)
-    want = np.where(np.tri(300, 320, k, dtype=bool), x, -1.0)
-    np.testing.assert_array_equal(evaluate(trace.graph, [x])[0], want)
-
-
-def test_a_triangle_that_can_be_written_to_is_captured() -> None:
-    mask = np.tri(300, dtype=bool)
-    assert len(one(lambda x: np.where(mask, x, 0.0), np.ones((300, 300))).captures) == 1
-
-
 def test_a_read_only_view_of_a_writeable_array_is_captured() -> None:
     w = np.ones(4)
     shown = np.broadcast_to(w, (3, 4))
