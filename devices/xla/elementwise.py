@@ -47,26 +47,22 @@ def is_nan(x: Any) -> Any:
 
 # ---- order: complex numbers by their real parts, then by their imaginary parts
 
-def less(x: Any, y: Any) -> Any:
-    """x < y, as NumPy orders."""
-    if kind(x) != "complex":
-        return lax.lt(x, y)
-    first = both(lax.lt(lax.real(x), lax.real(y)), _ordered(lax.imag(x), lax.imag(y)))
-    return lax.bitwise_or(first, both(lax.eq(lax.real(x), lax.real(y)),
-                                      lax.lt(lax.imag(x), lax.imag(y))))
-
-
-def less_equal(x: Any, y: Any) -> Any:
-    """x <= y, as NumPy orders."""
-    if kind(x) != "complex":
-        return lax.le(x, y)
-    first = both(lax.lt(lax.real(x), lax.real(y)), _ordered(lax.imag(x), lax.imag(y)))
-    return lax.bitwise_or(first, both(lax.eq(lax.real(x), lax.real(y)),
-                                      lax.le(lax.imag(x), lax.imag(y))))
+def _order(compare: Lowering) -> Lowering:
+    """A comparison for order, of complex numbers too."""
+    def compared(x: Any, y: Any) -> Any:
+        if kind(x) != "complex":
+            return compare(x, y)
+        first = both(lax.lt(lax.real(x), lax.real(y)), _ordered(lax.imag(x), lax.imag(y)))
+        return lax.bitwise_or(first, both(lax.eq(lax.real(x), lax.real(y)),
+                                          compare(lax.imag(x), lax.imag(y))))
+    return compared
 
 
 def _ordered(x: Any, y: Any) -> Any:
     return invert(lax.bitwise_or(is_nan(x), is_nan(y)))
+
+
+less, less_equal = _order(lax.lt), _order(lax.le)       # as NumPy orders
 
 
 def maximum(x: Any, y: Any) -> Any:

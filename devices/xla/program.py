@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -206,7 +207,7 @@ class Program:
     platform: str
     precision: str = "highest"
 
-    @property
+    @cached_property
     def may_fail(self) -> bool:
         """Whether the function gives a status behind its results."""
         return may_fail(self.graph)

@@ -139,23 +139,38 @@ def _linear_recurrence(site: Site, a: Any, b: Any) -> Any:
 
 # ---- contraction
 
-_PRECISIONS = {"highest": lax.Precision.HIGHEST, "tf32": lax.Precision.HIGH,
-               "bf16": lax.Precision.DEFAULT, "fp16": lax.Precision.DEFAULT}
+# What products of float32 are given up to, where the machine has units for it. A TPU has bfloat16
+# only: three passes of it are about as good as the other two.
+_HIGH, _DEFAULT = lax.Precision.HIGH, lax.Precision.DEFAULT
+_PRECISIONS = {"tpu": {"tf32": _HIGH, "bf16": _DEFAULT, "fp16": _HIGH},
+               "cuda": dict.fromkeys(("tf32", "bf16", "fp16"), _HIGH)}      # which is tf32 there
+_ALGORITHMS = {"tf32": lax.DotAlgorithmPreset.TF32_TF32_F32,
+               "bf16": lax.DotAlgorithmPreset.BF16_BF16_F32,
+               "fp16": lax.DotAlgorithmPreset.F16_F16_F32}
 
 
 def precision(site: Site) -> Any:
-    """Of a product. JAX's own default would round float32 to bfloat16 on a TPU."""
-    return _PRECISIONS[site.walk.precision]
+    """Of a product. JAX's own default would round float32 to bfloat16 on a TPU, to tf32 on GPUs."""
+    walk = site.walk
+    platform = "cuda" if walk.platform == "rocm" else walk.platform
+    return _PRECISIONS.get(platform, {}).get(walk.precision, lax.Precision.HIGHEST)
+
+
+def _algorithm(site: Site, a: Any) -> Any:
+    """The same for matrix products, of which GPUs can be told more."""
+    on_gpu = site.walk.platform in ("cuda", "rocm") and a.dtype == np.float32
+    return _ALGORITHMS.get(site.walk.precision, precision(site)) if on_gpu else precision(site)
 
 
 def _dot_general(site: Site, a: Any, b: Any) -> Any:
     dtype = dtype_of(a.dtype)
     numbers = (tuple(map(tuple, site.attrs["contract"])), tuple(map(tuple, site.attrs["batch"])))
     if dtype.kind == "bool":
-        count = lax.dot_general(to(a, "f32"), to(b, "f32"), numbers)
+        count = lax.dot_general(to(a, "f32"), to(b, "f32"), numbers)    # zeros and ones
         return lax.gt(count, like(count, 0))
     inner = np.float32 if short(dtype) else a.dtype
-    out = lax.dot_general(a, b, numbers, precision=precision(site), preferred_element_type=inner)
+    out = lax.dot_general(a, b, numbers, precision=_algorithm(site, a),
+                          preferred_element_type=inner)
     return to(out, dtype) if short(dtype) else out
 
 

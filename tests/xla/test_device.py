@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import threading
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 
 import weft
+from weft.compiler.lazy_dataclass import replace
 from weft.compiler.types import DTYPES
 from weft.devices.protocol import DeviceError
 from weft.devices.registry import get_device, owner_of
 
 jax = pytest.importorskip("jax", reason="JAX is not installed: pip install 'weft[tpu]'")
+XlaDevice = importlib.import_module("weft.devices.xla.device").XlaDevice
 X, W = np.linspace(-2, 2, 15).reshape(5, 3), np.arange(6.0).reshape(3, 2)
 
 
@@ -119,13 +122,57 @@ def test_explain() -> None:
     assert "XLA takes the graph whole" in text
 
 
-@pytest.mark.parametrize(("precision", "said"), [
-    ("highest", "[HIGHEST, HIGHEST]"), ("tf32", "[HIGH, HIGH]"), ("bf16", "")])
-def test_precision_of_products(precision: str, said: str) -> None:
-    """Full, where JAX's own default on a TPU would be bfloat16."""
-    f = weft.jit(lambda x, w: x @ w, device="tpu", precision=precision)
-    text = f.lower(*(a.astype(np.float32) for a in (X, W))).text()
-    assert f"precision = {said}" in text if said else "HIGH" not in text
+PRODUCTS = {
+    ("tpu", "highest"): "[HIGHEST, HIGHEST]", ("tpu", "tf32"): "[HIGH, HIGH]",
+    ("tpu", "bf16"): "", ("tpu", "fp16"): "[HIGH, HIGH]",
+    **{("cpu", p): "[HIGHEST, HIGHEST]" for p in ("highest", "tf32", "bf16", "fp16")},
+    ("cuda", "highest"): "[HIGHEST, HIGHEST]",
+    **{("cuda", p): f"algorithm = <lhs_precision_type = {t}, rhs_precision_type = {t}, "
+       "accumulation_type = f32" for p, t in (("tf32", "tf32"), ("bf16", "bf16"), ("fp16", "f16"))},
+}
+
+
+def text_for(platform: str, f: Any, *args: Any, precision: str) -> str:
+    """StableHLO for a platform that need not be here."""
+    traced = weft.jit(f, device="xla", precision=precision).trace(*args)
+    device = XlaDevice("xla", platform)
+    target = replace(device.target(), precision=precision)
+    return device.lower(traced.graph, target).text("stablehlo")
+
+
+@pytest.mark.parametrize(("platform", "precision"), PRODUCTS)
+def test_precision_of_products(platform: str, precision: str) -> None:
+    """Full unless less is asked for, where JAX's own default is bfloat16 on TPUs, tf32 on GPUs."""
+    said = PRODUCTS[platform, precision]
+    text = text_for(platform, lambda x, w: x @ w, X.astype(np.float32), W.astype(np.float32),
+                    precision=precision)
+    assert said in text if said else "HIGH" not in text
+    assert ("algorithm" in text) == ("algorithm" in said)
+    assert ("stablehlo.convert" in text) == ((platform, precision) == ("cuda", "fp16"))
+    assert "-> tensor<5x2xf32>" in text
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
+def test_precision_of_convolutions_and_of_doubles(platform: str, precision: str) -> None:
+    """Convolutions have no algorithms; float64 is never given up."""
+    image, kernel = np.ones((1, 1, 5, 5), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    text = text_for(platform, weft.nn.conv2d, image, kernel, precision=precision)
+    kept = "HIGHEST" if platform == "cpu" else "DEFAULT" if (platform, precision) == (
+        "tpu", "bf16") else "HIGH"
+    assert text.count(f"#stablehlo<precision {kept}>") == 2
+    text = text_for(platform, lambda x, w: x @ w, X, W, precision=precision)
+    assert "algorithm" not in text and "stablehlo.convert" not in text
+
+
+def test_precision_of_a_call() -> None:
+    """The option of `weft.jit` is what the program is made with; a CPU computes in full."""
+    f = weft.jit(lambda x, w: x @ w, device="tpu", precision="tf32")
+    args = [a.astype(np.float32) for a in (X, W)]
+    assert "precision = [HIGH, HIGH]" in f.lower(*args).text()
+    here = weft.jit(lambda x, w: x @ w, device="xla", precision="bf16")
+    if jax.default_backend() == "cpu":
+        np.testing.assert_allclose(np.asarray(here(*args)), args[0] @ args[1], rtol=1e-6)
 
 
 def test_threads() -> None:
