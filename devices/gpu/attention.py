@@ -28,6 +28,7 @@ __all__ = ["ATTENTION", "SCORE", "Attention", "attention_of", "take_attention"]
 ATTENTION = "attention"     # the steps' name
 SCORE = "score"             # in its expressions: the product of a query and a key
 WIDEST = 128                # elements of a value, for which registers hold the results of a tile
+TENSOR_CORES = 80           # the architecture from which on tensor cores take tf32 and bf16
 LEAST = 16                  # queries, and keys, from which tiles are worth it
 
 
@@ -87,7 +88,7 @@ class _Softmax:
 
 def take_attention(program: Program, target: Target) -> Program:
     """The program with each attention in it as one step."""
-    if target.precision != "highest":
+    if target.precision != "highest" and int(target.cpu[3:]) < TENSOR_CORES:
         return program
     program = change_nested(program, lambda p: take_attention(p, target))
     steps = list(program.steps)

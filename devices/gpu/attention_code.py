@@ -51,16 +51,44 @@ _EITHER = "[](bool a, bool b) { return a || b; }"
 
 @dataclass(frozen=True)
 class Shape:
-    """How threads share a tile: `down` times 8 of them, each with so many rows and columns."""
+    """How threads share a tile: `down` times some of them, each with so many rows and columns.
+
+    Of these, `lanes` are neighbours in a warp, which share their rows. With `tensor`, a warp
+    multiplies pieces of 16 rows on tensor cores, whose results its threads have in pairs.
+    """
 
     down: int
     rows: int
     columns: int
+    tensor: bool = False
+
+    @property
+    def lanes(self) -> int:
+        """Threads that share a row."""
+        return 4 if self.tensor else LANES
+
+    @property
+    def apart(self) -> int:
+        """From one of a thread's rows to the next."""
+        return 32 // self.lanes
+
+    def key(self, t: str) -> str:
+        """Which of a tile's keys a thread's column is."""
+        return f"tx * 2 + {t} / 2 * 8 + {t} % 2" if self.tensor else f"tx + {LANES} * {t}"
+
+    def value(self, c: str) -> str:
+        """Which of the values a thread's sum is."""
+        return f"{c} / {self.run} * {self.run * self.lanes} + tx * {self.run} + {c} % {self.run}"
+
+    @property
+    def run(self) -> int:
+        """Sums of a thread that are neighbours."""
+        return 2 if self.tensor else 4
 
     @property
     def threads(self) -> int:
         """Of a block."""
-        return LANES * self.down
+        return self.lanes * self.down
 
     @property
     def queries(self) -> int:
@@ -70,23 +98,32 @@ class Shape:
     @property
     def keys(self) -> int:
         """Of a tile."""
-        return LANES * self.columns
+        return self.lanes * self.columns
 
 
 # the first of which there is enough for all multiprocessors, and which fits
 SHAPES = (Shape(16, 8, 8), Shape(8, 8, 8), Shape(16, 4, 8), Shape(8, 4, 8), Shape(8, 4, 4),
           Shape(4, 4, 4))
+# the same, on tensor cores
+TENSOR_SHAPES = (Shape(32, 4, 16, True), Shape(16, 4, 16, True), Shape(32, 2, 16, True),
+                 Shape(16, 2, 16, True), Shape(16, 2, 8, True), Shape(8, 2, 8, True))
+_KINDS = {"tf32": 0, "bf16": 1, "fp16": 2}      # of what operands are rounded to, in helpers
 
 
 def shape_for(form: Attention, target: Target) -> Shape:
     """Large tiles where there are two for each multiprocessor, if shared memory holds them."""
-    groups = -(-_extent(form.value) // (4 * LANES))
-    usable = [s for s in SHAPES if s.rows * 4 * groups <= max(SUMS, 16 * groups)
+    shapes = SHAPES if target.precision == "highest" else TENSOR_SHAPES
+    usable = [s for s in shapes if s.rows * _sums(form, s) <= max(SUMS, s.lanes // 4 * _sums(form, s))
               and _floats(form, s) * 4 <= shared_limit(target)]
     batch = prod(map(_extent, form.batch))
     enough = [s for s in usable
               if batch * -(-_extent(form.query) // s.queries) >= 2 * target.threads]
     return (enough or usable[-1:])[0]
+
+
+def _sums(form: Attention, s: Shape) -> int:
+    """Results that a thread has of a row."""
+    return -(-_extent(form.value) // (s.run * s.lanes)) * s.run
 
 
 def _floats(form: Attention, s: Shape) -> int:
@@ -100,14 +137,18 @@ class _Panels:
 
     def __init__(self, form: Attention, s: Shape) -> None:
         depth = _extent(form.depth)
+        fours = 16 if s.tensor else 4       # elements that are multiplied at a time
         self.resident = depth <= RESIDENT
-        chunk = -(-depth // 4) * 4 if self.resident else CHUNK
-        self.groups = -(-_extent(form.value) // (4 * LANES))
-        wide = self.groups * 4 * LANES
-        self.q = Panel("queries", form.q, form.query, form.depth, s.queries, chunk, pitch(chunk))
-        self.k = Panel("keys", form.k, form.key, form.depth, s.keys, chunk, pitch(chunk))
-        self.v = Panel("values", form.v, form.key, form.value, s.keys, wide, wide)
-        self.weights = s.keys + LANES       # their pitch: four rows in different banks
+        chunk = -(-depth // fours) * fours if self.resident else CHUNK
+        wide = _sums(form, s) * s.lanes
+        step = chunk + (16 if chunk % 32 == 0 else 0) if s.tensor else pitch(chunk)
+        self.q = Panel("queries", form.q, form.query, form.depth, s.queries, chunk, step)
+        self.k = Panel("keys", form.k, form.key, form.depth, s.keys, chunk, step)
+        # on tensor cores, neighbours read pairs of rows: 8 modulo 32 between them
+        step = wide + (4 - wide) % 16 if s.tensor else wide
+        self.v = Panel("values", form.v, form.key, form.value, s.keys, wide, step)
+        # the pitch of weights, four rows of which are in different banks
+        self.weights = 0 if s.tensor else s.keys + LANES
 
 
 def emit_attention(step: Library, name: str, unaligned: frozenset[str], target: Target
@@ -115,12 +156,14 @@ def emit_attention(step: Library, name: str, unaligned: frozenset[str], target: 
     """The function of an attention step; `unaligned` are buffers that may begin anywhere."""
     form = dict(step.attrs)["form"]
     assert isinstance(form, Attention)
-    return _Code(step, form, name, shape_for(form, target), unaligned).emit()
+    return _Code(step, form, name, shape_for(form, target), unaligned,
+                 _KINDS.get(target.precision, 0)).emit()
 
 
 class _Code:
     def __init__(self, step: Library, form: Attention, name: str, shape: Shape,
-                 unaligned: frozenset[str]) -> None:
+                 unaligned: frozenset[str], kind: int) -> None:
+        self.kind = kind
         self.form, self.name, self.shape = form, name, shape
         every = (*form.batch, form.query, form.key, form.depth, form.value)
         self.kernel = Kernel(every, (), step.buffers, step.outputs)
@@ -129,7 +172,7 @@ class _Code:
         self.unaligned = unaligned
         self.queries, self.keys, self.depth, self.width = map(_extent, every[-4:])
         self.panels = _Panels(form, shape)
-        self.sums = 4 * self.panels.groups
+        self.sums = _sums(form, shape)
         anywhere = Texts({a: (a.name, a.name) for a in every})
         self.skips = tile_counts(form.score, form.counts, anywhere) is not True
 
@@ -169,10 +212,11 @@ class _Code:
         for panel in (p.q, p.k, p.v):
             w.line(f"f32* const {panel.name} = {before};")
             before = f"{panel.name} + {panel.size}"
-        w.line(f"f32* const weights = {before};")
-        w.line(f"const i32 tx = (i32)threadIdx.x % {LANES};")
-        w.line(f"const i32 row = (i32)threadIdx.x / 32 * {4 * s.rows} "
-               f"+ (i32)threadIdx.x / {LANES} % 4;")
+        if p.weights:
+            w.line(f"f32* const weights = {before};")
+        w.line(f"const i32 tx = (i32)threadIdx.x % {s.lanes};")
+        w.line(f"const i32 ty = (i32)threadIdx.x % 32 / {s.lanes};")
+        w.line(f"const i32 row = (i32)threadIdx.x / 32 * {s.apart * s.rows} + ty;")
         tiles, batch = -(-self.queries // s.queries), prod(map(_extent, f.batch))
         if self._heavier():         # the last tiles have more to do: they begin
             w.line(f"const i32 i0 = ({tiles - 1} - (i32)blockIdx.x / {batch}) * {s.queries};")
@@ -190,7 +234,7 @@ class _Code:
     def _rows(self) -> Iterator[None]:
         self.w.line("#pragma unroll")
         with self.ev.scope(f"for (i32 r = 0; r < {self.shape.rows}; ++r)"):
-            self.w.line("const i32 i = i0 + row + 4 * r;")
+            self.w.line(f"const i32 i = i0 + row + {self.shape.apart} * r;")
             self.ev.axes[self.form.query] = "i"
             yield
 
@@ -202,7 +246,7 @@ class _Code:
         """A number of each row, joined over the row's threads."""
         w = self.w
         w.line("#pragma unroll")
-        with w.block(f"for (i32 d = {LANES // 2}; d > 0; d /= 2)"):
+        with w.block(f"for (i32 d = {self.shape.lanes // 2}; d > 0; d /= 2)"):
             w.line("#pragma unroll")
             with w.block(f"for (i32 r = 0; r < {count}; ++r)"):
                 w.line(f"const f32 a = {name}[r], b = w_shuffle(a, d);")
@@ -242,9 +286,9 @@ class _Code:
     def _seek(self) -> None:
         """Which tiles count, for the block and for a warp."""
         w, f, s = self.w, self.form, self.shape
-        w.line(f"const i32 w0 = i0 + (i32)threadIdx.x / 32 * {4 * s.rows};")
+        w.line(f"const i32 w0 = i0 + (i32)threadIdx.x / 32 * {s.apart * s.rows};")
         self._end("i1", "i0", s.queries, self.queries)
-        self._end("w1", "w0", 4 * s.rows, self.queries)
+        self._end("w1", "w0", s.apart * s.rows, self.queries)
         with self.ev.scope("const auto counts = [&](i32 i0, i32 i1, i32 j0) -> bool"):
             self._end("j1", "j0", s.keys, self.keys)
             w.line(f"return {text(tile_counts(f.score, f.counts, self._bounds('i')))};")
@@ -266,8 +310,8 @@ class _Code:
             self._fill(p.v, "j0")
             if self.skips:
                 w.line("const bool some_count = counts(w0, w1, j0);")
+            w.line(f"f32 s[{s.rows}][{s.columns}] = {{}};")
             with self.ev.scope("if (some_count)" if self.skips else None):
-                w.line(f"f32 s[{s.rows}][{s.columns}] = {{}};")
                 self._scores()
                 self._weights()
             self._arrived()
@@ -305,18 +349,14 @@ class _Code:
         finite make NaN."""
         w, s, p = self.w, self.shape, self.panels
         w.line(f"f32 rest[{self.sums}] = {{}};")
-        with w.block(f"for (i32 x = (i32)threadIdx.x / {LANES} % 4; x < {s.keys}; x += 4)"):
+        with w.block(f"for (i32 x = ty; x < {s.keys}; x += {s.apart})"):
             w.line("#pragma unroll")
-            with w.block(f"for (i32 g = 0; g < {p.groups}; ++g)"):
-                w.line(f"const w_vec<f32, 4> y = *(const w_vec<f32, 4>*)"
-                       f"(values + x * {p.v.pitch} + g * {4 * LANES} + 4 * tx);")
-                w.line("#pragma unroll")
-                w.line("for (i32 u = 0; u < 4; ++u) "
-                       "rest[4 * g + u] = w_fma(y.v[u], 0.0f, rest[4 * g + u]);")
+            w.line(f"for (i32 c = 0; c < {self.sums}; ++c) rest[c] = w_fma("
+                   f"values[x * {p.v.pitch} + {s.value('c')}], 0.0f, rest[c]);")
         w.line("#pragma unroll")
         with w.block(f"for (i32 c = 0; c < {self.sums}; ++c)"):
-            w.line(f"rest[c] += w_shuffle(rest[c], {LANES});")
-            w.line(f"rest[c] += w_shuffle(rest[c], {2 * LANES});")
+            w.line("#pragma unroll")
+            w.line(f"for (i32 d = {s.lanes}; d < 32; d *= 2) rest[c] += w_shuffle(rest[c], d);")
             self._each_row("out[r][c] += rest[c];")
 
     def _passed_over(self) -> None:
@@ -341,8 +381,7 @@ class _Code:
             with w.block(f"for (i32 x = 0; x < {lines}; ++x)"):
                 w.line("#pragma unroll")
                 with w.block(f"for (i32 c = 0; c < {self.sums}; ++c)"):
-                    w.line(f"const f32 y = values[x * {p.v.columns} + c / 4 * {4 * LANES} "
-                           "+ 4 * tx + c % 4];")
+                    w.line(f"const f32 y = values[x * {p.v.columns} + {s.value('c')}];")
                     self._each_row("out[r][c] += y;")
 
     def _arrived(self) -> None:
@@ -353,6 +392,11 @@ class _Code:
 
     def _scores(self) -> None:
         p = self.panels
+        if self.shape.tensor:
+            self.w.line(f"w_mma_rows<{self.kind}, {p.q.columns}, {p.q.pitch}, {p.k.pitch}>"
+                        f"(s, queries + row * {p.q.pitch} + tx * 4, "
+                        f"keys + ty * {p.k.pitch} + tx * 4);")
+            return
         self.w.line(f"w_rows_by_rows<{p.q.columns}, {4 * p.q.pitch}, {LANES * p.k.pitch}>"
                     f"(s, queries + row * {p.q.pitch}, keys + tx * {p.k.pitch});")
 
@@ -368,7 +412,7 @@ class _Code:
         else:
             self._end("j1", "j0", s.keys, self.keys)
             edges = [f"{a}0 + {n} <= {size}" for a, n, size in (
-                ("w", 4 * s.rows, self.queries), ("j", s.keys, self.keys)) if size % n]
+                ("w", s.apart * s.rows, self.queries), ("j", s.keys, self.keys)) if size % n]
             with self.ev.scope(f"if ({' && '.join([text(whole), *edges])})"):
                 self._masked(plain, None, whole=True)
             with self.ev.scope("else"):
@@ -387,7 +431,8 @@ class _Code:
             with w.block(f"for (i32 t = 0; t < {s.columns}; ++t)"):
                 w.line("const f32 weight = expf(s[r][t] - low);")
                 w.line("sum += weight;")
-                w.line(f"weights[(row + 4 * r) * {p.weights} + tx + {LANES} * t] = weight;")
+                w.line("s[r][t] = weight;" if s.tensor else
+                       f"weights[(row + 4 * r) * {p.weights} + {s.key('t')}] = weight;")
             w.line("total[r] = total[r] * scale[r] + sum;")
 
     def _masked(self, score: Expr, counts: Expr | None, whole: bool = False) -> None:
@@ -402,7 +447,7 @@ class _Code:
                 w.line("some[r] = true;")
             w.line("#pragma unroll")
             with self.ev.scope(f"for (i32 t = 0; t < {s.columns}; ++t)"):
-                w.line(f"const i32 j = j0 + tx + {LANES} * t;")
+                w.line(f"const i32 j = j0 + {s.key('t')};")
                 self.ev.axes[f.key] = "j"
                 inside = [] if whole else [
                     f"{a} < {size}" for a, n, size in (("i", s.queries, self.queries),
@@ -421,6 +466,12 @@ class _Code:
 
     def _results(self) -> None:
         w, s, p = self.w, self.shape, self.panels
+        if s.tensor:
+            with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
+                w.line(f"for (i32 c = 0; c < {self.sums}; ++c) out[r][c] *= scale[r];")
+            w.line(f"w_mma_columns<{self.kind}, {p.v.pitch}>(out, s, "
+                   f"values + tx * {2 * p.v.pitch} + ty);")
+            return
         w.line(f"f32 part[{s.rows}][{self.sums}] = {{}};")
         w.line(f"w_rows_by_columns<{s.keys}, {4 * p.weights}, {p.v.pitch}, {4 * LANES}>"
                f"(part, weights + row * {p.weights}, values + 4 * tx);")
@@ -436,7 +487,7 @@ class _Code:
         w.line(f"const f32 lost = most[r] == {_LOWEST} ? expf(most[r] - base(most[r])) : 0.0f;")
         w.line("const f32 sum = total[r] + lost;")
         if f.counts is not None:
-            w.line(f"const bool counted = w_join_lanes<{LANES}>(some[r], {_EITHER});")
+            w.line(f"const bool counted = w_join_lanes<{self.shape.lanes}>(some[r], {_EITHER});")
         with self.ev.scope(f"if (i < {self.queries})"):
             self.ev.accs.update({f.total: "sum", f.some: "counted"})
             w.line(f"const f32 divisor = {self.ev.value(f.divisor)};")
@@ -447,23 +498,17 @@ class _Code:
     def _store(self) -> None:
         """The results of a row, four at a time where memory has them so."""
         w, (name, index) = self.w, self.form.result
-        wide = runs_in_fours(index, self.form.value) and name not in self.unaligned
+        n = self.shape.run if runs_in_fours(index, self.form.value) \
+            and name not in self.unaligned else 1
         w.line("#pragma unroll")
-        with self.ev.scope(f"for (i32 g = 0; g < {self.panels.groups}; ++g)"):
-            w.line(f"const i32 d = g * {4 * LANES} + tx * 4;")
-            self.ev.axes[self.form.value] = "d"
-            if wide:
-                w.line("w_vec<f32, 4> y;")
-                w.line("#pragma unroll")
-                w.line("for (i32 c = 0; c < 4; ++c) y.v[c] = (out[r][4 * g + c] + lost) / divisor;")
-                w.line(f"if (d < {self.width}) "
-                       f"*(w_vec<f32, 4>*)({name} + ({self.ev.index(index)})) = y;")
-                return
+        with self.ev.scope(f"for (i32 c = 0; c < {self.sums}; c += {n})"):
+            w.line(f"const i32 d = {self.shape.value('c')};")
+            w.line(f"w_vec<f32, {n}> y;")
             w.line("#pragma unroll")
-            with self.ev.scope("for (i32 c = 0; c < 4; ++c)"):
-                self.ev.axes[self.form.value] = "(d + c)"
-                w.line(f"if (d + c < {self.width}) {name}[{self.ev.index(index)}] = "
-                       "(out[r][4 * g + c] + lost) / divisor;")
+            w.line(f"for (i32 u = 0; u < {n}; ++u) y.v[u] = (out[r][c + u] + lost) / divisor;")
+            self.ev.axes[self.form.value] = "d"
+            w.line(f"if (d < {self.width}) "
+                   f"*(w_vec<f32, {n}>*)({name} + ({self.ev.index(index)})) = y;")
 
 
 def _scores(e: Expr) -> Iterator[Expr]:

@@ -12,6 +12,7 @@ from functools import cache
 
 from weft.devices.gpu.prelude_complex import COMPLEX_HELPERS
 from weft.devices.gpu.prelude_teams import TEAM_HELPERS
+from weft.devices.gpu.prelude_tensor import TENSOR_HELPERS
 from weft.devices.gpu.prelude_tiles import TILE_HELPERS
 
 __all__ = ["HELPERS", "TYPES", "needed"]
@@ -375,7 +376,7 @@ __device__ f64 w_erf_inv(f64 x) {
 }
 
 HELPERS: dict[str, str] = {**_INTEGERS, **_BITS, **_FLOATS, **COMPLEX_HELPERS, **TEAM_HELPERS,
-                          **TILE_HELPERS}
+                          **TILE_HELPERS, **TENSOR_HELPERS}
 _NAME = re.compile(r"\bw_\w+")
 
 

@@ -207,6 +207,16 @@ inline unsigned __ballot_sync(unsigned, bool value) {
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
+// what each thread of the warp has, for all of them
+template<int N> void w_exchange(const float (&own)[N], float (&all)[32][N]) {
+  using namespace emulator;
+  static float shown[MOST][16];
+  std::memcpy(shown[current], own, sizeof(own));
+  __syncwarp();
+  for (int i = 0; i < 32; ++i) std::memcpy(all[i], shown[current / WARP * WARP + i], sizeof(own));
+  __syncwarp();
+}
+
 template<class T> T atomicCAS(T* p, T expected, T wanted) {
   const T old = *p;
   if (old == expected) *p = wanted;

@@ -158,7 +158,6 @@ OTHERS = {
     "few queries": (plain, (rand(4, 16), rand(64, 16), rand(64, 16)), {}),
     "wide values": (plain, (rand(32, 16), rand(32, 16), rand(32, 200)), {}),
     "float64": (plain, (rand(32, 16).astype(float),) * 3, {}),
-    "precision was given up": (plain, (rand(32, 16),) * 3, {"precision": "tf32"}),
     "something done to the results": (
         lambda q, k, v: np.log(plain(q, k, v)), (*(rand(32, 16),) * 2, np.abs(rand(32, 16))), {}),
 }
@@ -280,10 +279,58 @@ def test_arrays_that_begin_anywhere() -> None:
     np.testing.assert_allclose(jitted(*args).get(), weft.jit(f)(*args), rtol=2e-5, atol=2e-5)
 
 
+# what rounding scores of about 1 and weights to so many bits may change, and a sum of them
+ROUNDED = {"tf32": 2e-3, "bf16": 1.6e-2, "fp16": 2e-3}
+
+
+@pytest.mark.parametrize("precision", ROUNDED)
+@pytest.mark.parametrize("name", CASES)
+def test_rounded_operands(name: str, precision: str) -> None:
+    """With tensor cores, where precision was given up."""
+    f, args = CASES[name]
+    if name == "heads":         # whose scores are large otherwise
+        args = tuple(a * np.float32(0.4) for a in args)
+    jitted = weft.jit(f, device="gpu", precision=precision)
+    assert "w_mma" in jitted.lower(*args).text("cuda")
+    want = np.asarray(weft.jit(f)(*args))
+    np.testing.assert_allclose(jitted(*args).get(), want, rtol=0,
+                               atol=ROUNDED[precision] * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", [n for n in SPECIAL if n != "large scores"])
+def test_special_values_rounded(name: str) -> None:
+    """Rows without keys, NaN and infinities come out as without."""
+    f, make = SPECIAL[name]
+    args = make(rand(40, 16), rand(70, 16, seed=1), rand(70, 16, seed=2))
+    with np.errstate(all="ignore"):
+        want = np.asarray(weft.jit(f)(*args))
+    np.testing.assert_allclose(weft.jit(f, device="gpu", precision="tf32")(*args).get(), want,
+                               rtol=0, atol=4e-3)
+
+
+@pytest.mark.parametrize("name", ["causal", "window", "all but one"])
+@pytest.mark.parametrize("shape", attention_code.TENSOR_SHAPES, ids=str)
+def test_masks_on_tensor_cores(name: str, shape: attention_code.Shape,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles and warps pass over what is left out, whatever the tile."""
+    monkeypatch.setattr(attention_code, "shape_for", lambda form, target: shape)
+    f, (q, k, v) = numbered(name), three(1, 2, 150, 200, 48, 40)
+    jitted = weft.jit(f, device="gpu", precision="tf32")
+    for value, row in ((0.0, 0), (np.inf, 199), (np.nan, 0)):
+        args = q, k, _with(v, value, 0, 1, row, 3)
+        with np.errstate(all="ignore"):
+            want = np.asarray(weft.jit(f)(*args))
+        np.testing.assert_allclose(jitted(*args).get(), want, rtol=0, atol=8e-3)
+
+
 @needs_nvrtc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_compiles(arch: str) -> None:
     for name in ("wide", "causal", "mask", "heads"):
         f, args = CASES[name]
         text = weft.jit(f, device="gpu").lower(*args).text("cuda")
+        assert compiled(text, arch).cubin
+    for precision in ROUNDED:
+        f, args = CASES["causal"]
+        text = weft.jit(f, device="gpu", precision=precision).lower(*args).text("cuda")
         assert compiled(text, arch).cubin
