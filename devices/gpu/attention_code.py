@@ -113,7 +113,7 @@ _KINDS = {"tf32": 0, "bf16": 1, "fp16": 2}      # of what operands are rounded t
 def shape_for(form: Attention, target: Target) -> Shape:
     """Large tiles where there are two for each multiprocessor, if shared memory holds them."""
     shapes = SHAPES if target.precision == "highest" else TENSOR_SHAPES
-    usable = [s for s in shapes if s.rows * _sums(form, s) <= max(SUMS, s.lanes // 4 * _sums(form, s))
+    usable = [s for s in shapes if s.rows * _sums(form, s) <= SUMS
               and _floats(form, s) * 4 <= shared_limit(target)]
     batch = prod(map(_extent, form.batch))
     enough = [s for s in usable
@@ -173,6 +173,7 @@ class _Code:
         self.queries, self.keys, self.depth, self.width = map(_extent, every[-4:])
         self.panels = _Panels(form, shape)
         self.sums = _sums(form, shape)
+        self.in_place = shape.rows * self.sums > SUMS     # no registers for sums of their own
         anywhere = Texts({a: (a.name, a.name) for a in every})
         self.skips = tile_counts(form.score, form.counts, anywhere) is not True
 
@@ -429,7 +430,7 @@ class _Code:
             w.line("f32 sum = 0;")
             w.line("#pragma unroll")
             with w.block(f"for (i32 t = 0; t < {s.columns}; ++t)"):
-                w.line("const f32 weight = expf(s[r][t] - low);")
+                w.line(f"const f32 weight = {'w_exp_near' if s.tensor else 'expf'}(s[r][t] - low);")
                 w.line("sum += weight;")
                 w.line("s[r][t] = weight;" if s.tensor else
                        f"weights[(row + 4 * r) * {p.weights} + {s.key('t')}] = weight;")
@@ -472,9 +473,16 @@ class _Code:
             w.line(f"w_mma_columns<{self.kind}, {p.v.pitch}>(out, s, "
                    f"values + tx * {2 * p.v.pitch} + ty);")
             return
-        w.line(f"f32 part[{s.rows}][{self.sums}] = {{}};")
+        if self.in_place:
+            with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
+                w.line(f"for (i32 c = 0; c < {self.sums}; ++c) out[r][c] *= scale[r];")
+        else:
+            w.line(f"f32 part[{s.rows}][{self.sums}] = {{}};")
+        into = "out" if self.in_place else "part"
         w.line(f"w_rows_by_columns<{s.keys}, {4 * p.weights}, {p.v.pitch}, {4 * LANES}>"
-               f"(part, weights + row * {p.weights}, values + 4 * tx);")
+               f"({into}, weights + row * {p.weights}, values + 4 * tx);")
+        if self.in_place:
+            return
         w.line("#pragma unroll")
         with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
             w.line("#pragma unroll")

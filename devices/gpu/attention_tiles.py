@@ -78,7 +78,11 @@ class Panel:
         """A thread reads, from memory, four columns of the rows from a first one on, and does
         something with each number, which is that of column ``column + u``."""
         n = self._at_once(unaligned)
-        ev.w.line("#pragma unroll 4")
+        inside = [f"{a} < {_extent(axis)}" for a, axis, n in (
+            ("at_x", self.down, self.rows), ("at_y", self.across, self.columns))
+            if _extent(axis) % n]
+        guard = f"if ({' && '.join(inside)}) " if inside else ""
+        ev.w.line("#pragma unroll 8")
         with ev.scope(f"for (i32 x = {first}; x < {self.rows}; x += {step})"):
             ev.w.line(f"const i32 at_x = {row} + x;")
             ev.w.line("#pragma unroll")
@@ -86,8 +90,7 @@ class Panel:
                 ev.w.line(f"const i32 at_y = {column} + c;")
                 ev.axes.update({self.down: "at_x", self.across: "at_y"})
                 ev.w.line(f"w_vec<f32, {n}> z = {{}};")
-                ev.w.line(f"if (at_x < {_extent(self.down)} && at_y < {_extent(self.across)}) "
-                          f"z = *(const w_vec<f32, {n}>*)"
+                ev.w.line(f"{guard}z = *(const w_vec<f32, {n}>*)"
                           f"({self.e.what} + ({ev.index(self.e.index[0])}));")
                 ev.w.line(f"for (i32 w = 0; w < {n}; ++w) "
                           f"{then.replace('[u]', '[c + w]').format('z.v[w]')}")
