@@ -187,7 +187,7 @@ class PlacedLowered:
         made = compile_all([(program, first[program]) for program in programs], cache)
         compiled = {p.node: made[p.program] for p in self.all_parts}
         kernels = sum(p.program.kernel_count(made[p.program]) for p in self.all_parts)
-        return PlacedCompiled(plan_of(self, compiled), tuple(compiled.values()), kernels,
+        return PlacedCompiled(plan_of(self, compiled, cache), tuple(compiled.values()), kernels,
                               len(self.graph.params), get_device(self.device).memory)
 
 

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from weft.compiler.cost import number, work_of
 from weft.compiler.errors import WeftError
-from weft.compiler.ir import Node, nested_graphs
+from weft.compiler.ir import Graph, Node, nested_graphs
+from weft.compiler.ops.registry import HOMES
 from weft.compiler.placement import is_hosted
 from weft.compiler.types import Size
 from weft.devices.host_memory import HostMemory
-from weft.devices.protocol import Compiled, Device, DeviceError, Memory
+from weft.devices.protocol import Cache, Compiled, Device, DeviceError, Memory
 from weft.devices.registry import get_device
 from weft.runtime.hosted import Hosted, Operand, run_branch, run_counted, run_while
 from weft.runtime.scheduler import Lane, Plan, Step, make_plan
@@ -32,14 +34,16 @@ def is_copy(node: Node) -> bool:
     return a is not b
 
 
-def plan_of(lowered: PlacedLowered, compiled: Mapping[Node, Compiled]) -> Plan:
+def plan_of(lowered: PlacedLowered, compiled: Mapping[Node, Compiled], cache: Cache | None) -> Plan:
     """A step for each partition, each transfer between two memories, each loop the host drives."""
-    return _Planner(lowered, compiled).plan()
+    return _Planner(lowered, compiled, cache).plan()
 
 
 class _Planner:
-    def __init__(self, lowered: PlacedLowered, compiled: Mapping[Node, Compiled]) -> None:
+    def __init__(self, lowered: PlacedLowered, compiled: Mapping[Node, Compiled],
+                 cache: Cache | None) -> None:
         self.lowered = lowered
+        self.cache = cache
         self.compiled = compiled
         self.devices = {p.node: p.device for p in lowered.parts}
         self.slot: dict[Node, int] = {p: i for i, p in enumerate(lowered.graph.params)}
@@ -65,32 +69,45 @@ class _Planner:
                          [self.slot[r] for r in graph.results])
 
     def _step(self, node: Node, name: str, lane: Lane, run: Callable[[list[Any]], Sequence[Any]],
-              count: int, failed: Callable[[Exception], Exception] | None) -> tuple[int, ...]:
+              count: int, failed: Callable[[Exception], Exception] | None,
+              little: bool = False) -> tuple[int, ...]:
         outs = tuple(range(self.free, self.free + count))
         self.free += count
         self.lanes.setdefault(lane.name, lane)
         number = [*self.lanes].index(lane.name)
         self.steps.append(Step(name, number, run, tuple([self.slot[i] for i in node.inputs]), outs,
-                               failed))
+                               failed, little))
         return outs
 
     def _run(self, node: Node) -> None:
-        device, graph = self.devices[node], node.attrs["graph"]
+        device, graph, compiled = self.devices[node], node.attrs["graph"], self.compiled[node]
+        run = NativeRun(compiled, graph, self.cache) if hasattr(compiled, "facts") else compiled.run
         self.outs[node] = self._step(
-            node, graph.name, _device_lane(node.attrs["device"], device), self.compiled[node].run,
-            len(graph.results), partial(_run_failed, node, device))
+            node, graph.name, _device_lane(node.attrs["device"], device), run,
+            len(graph.results), partial(_run_failed, node, device), _is_little(graph))
 
     def _move(self, node: Node) -> None:
         source, to = node.attrs["source"], node.attrs["to"]
         a, b = get_device(source).memory, get_device(to).memory
         lane = Lane(f"{source} → {to}", blocking=not isinstance(a, HostMemory), here=_here((a, b)))
         get, put = a.get, b.put
+        handing = getattr(b, "handing", None)
+        if handing is not None and isinstance(a, HostMemory) and self._is_for_a_program(node):
+            def put(array: Any) -> Any:
+                return handing(array.nbytes)(array)
 
         def move(values: list[Any]) -> tuple[Any]:
             return (put(get(values[0])),)
 
         (self.slot[node],) = self._step(node, node.name, lane, move, 1,
-                                        partial(_move_failed, node))
+                                        partial(_move_failed, node),
+                                        number(node.tensor.nbytes) < LITTLE)
+
+    def _is_for_a_program(self, node: Node) -> bool:
+        """Whether one partition takes the value, and nothing else does."""
+        users = self.lowered.graph.users[node]
+        return len(users) == 1 and users[0] in self.compiled and \
+            node not in self.lowered.graph.results
 
     def _loop(self, node: Node) -> None:
         bodies = self.lowered.hosted[node]
@@ -98,11 +115,54 @@ class _Planner:
         lane = Lane(f"loops on {node.attrs['device']}", here=_here(_memories(bodies.values())))
         self.outs[node] = self._step(
             node, node.name, lane,
-            partial(run, _hosted(node, self.lowered, self.compiled)),
+            partial(run, _hosted(node, self.lowered, self.compiled, self.cache)),
             len(node.type.elements), None)      # type: ignore[union-attr]
 
 
-def _hosted(node: Node, lowered: PlacedLowered, compiled: Mapping[Node, Compiled]) -> Hosted:
+LITTLE = 100_000        # operations and bytes, which take some ten microseconds; so does a thread
+
+
+def _is_little(graph: Graph) -> bool:
+    """Whether a partition is less work than waking a thread; what others' ops do is not known."""
+    work = work_of(graph)
+    return work.flops + work.nbytes < LITTLE and all(n.opname in HOMES for n in _all_nodes(graph))
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        yield node
+        for inner in nested_graphs(node).values() if node.attrs else ():
+            yield from _all_nodes(inner)
+
+
+class NativeRun:
+    """Runs a program of the CPU's, by a native entry from the second time on."""
+
+    __slots__ = ("_cache", "_compiled", "_graph", "_run", "_runs")
+
+    def __init__(self, compiled: Any, graph: Graph, cache: Cache | None) -> None:
+        self._compiled = compiled
+        self._graph = graph
+        self._cache = cache
+        self._runs = 0
+        self._run: Callable[..., list[Any]] | None = None
+
+    def __call__(self, values: list[Any]) -> Sequence[Any]:
+        """The results."""
+        if self._run is not None:
+            return self._run(*values)
+        self._runs += 1
+        if self._runs == 2:         # many functions are called only once
+            from weft.runtime.native import native_runner  # not for a first call
+
+            params = [("array", p.tensor) for p in self._graph.params]
+            self._run = native_runner(self._compiled, params, self._graph, self._cache)
+        results: Sequence[Any] = self._compiled.run(values)
+        return results
+
+
+def _hosted(node: Node, lowered: PlacedLowered, compiled: Mapping[Node, Compiled],
+            cache: Cache | None) -> Hosted:
     attrs = node.attrs
     bodies = [lowered.hosted[node][name] for name in nested_graphs(node)]
     first = attrs.get("consts", 0)
@@ -113,7 +173,7 @@ def _hosted(node: Node, lowered: PlacedLowered, compiled: Mapping[Node, Compiled
     sizes = tuple((str(d), i, axis) for i, operand in enumerate(node.inputs)
                   for axis, d in enumerate(operand.shape)
                   if isinstance(d, Size) and d == Size.symbol(str(d)))
-    return Hosted(tuple([plan_of(b, compiled) for b in bodies]), tuple(operands),
+    return Hosted(tuple([plan_of(b, compiled, cache) for b in bodies]), tuple(operands),
                   get_device(attrs["device"]).memory, first, attrs.get("carries", 0),
                   attrs.get("length", 0), sizes)
 

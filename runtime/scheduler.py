@@ -48,7 +48,8 @@ class Lane:
 class Step:
     """One thing to run: `run` takes the values in the slots `inputs` and gives those of `outputs`.
 
-    `failed` makes of an error in it the one to raise.
+    `failed` makes of an error in it the one to raise. What is `little` takes less time than handing
+    it to another thread.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Step:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     failed: Callable[[Exception], Exception] | None = None
+    little: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,9 @@ class Plan:
     are the steps that wait for it, `uses` how often each slot is read (results are read once more),
     `after` what the bound on memory adds to the dependences. `alone`, where two blocking steps on
     different lanes are never ready together, is the order in which one thread runs all, each step
-    with the slots that nobody reads after it; empty elsewhere.
+    with its lane, if the end of its work has to be noted, and the slots that nobody reads after it;
+    empty elsewhere. `noted` says of each step whether that is so: not of what a blocking step
+    reads, which is done when the call returns. What is little is taken for nothing.
     """
 
     lanes: tuple[Lane, ...]
@@ -78,7 +82,8 @@ class Plan:
     followers: tuple[tuple[int, ...], ...]
     uses: tuple[int, ...]
     after: tuple[tuple[int, ...], ...]
-    alone: tuple[tuple[Step, tuple[int, ...]], ...]
+    noted: tuple[bool, ...]
+    alone: tuple[tuple[Step, Lane | None, tuple[int, ...]], ...]
 
 
 def make_plan(lanes: Sequence[Lane], steps: Sequence[Step], params: int, results: Sequence[int]
@@ -99,9 +104,12 @@ def make_plan(lanes: Sequence[Lane], steps: Sequence[Step], params: int, results
     uses = [0] * slots
     for slot in (*(i for s in steps for i in s.inputs), *results):
         uses[slot] += 1
+    noted = [lanes[s.lane].mark is not None and not any(
+        lanes[steps[j].lane].blocking and {*steps[j].inputs} & {*s.outputs} for j in followers[i])
+        for i, s in enumerate(steps)]
     return Plan(tuple(lanes), tuple(steps), tuple(results), slots,
                 tuple(len(n) for n in needs), tuple(map(tuple, followers)), tuple(uses),
-                tuple(after), _alone(lanes, steps, needs, uses))
+                tuple(after), tuple(noted), _alone(lanes, steps, needs, uses, noted))
 
 
 def _bounded(lanes: Sequence[Lane], steps: Sequence[Step], needs: list[set[int]]
@@ -136,13 +144,14 @@ def _depends(needs: Sequence[set[int]], step: int, on: int) -> bool:
 
 
 def _is_sequential(lanes: Sequence[Lane], steps: Sequence[Step], needs: Sequence[set[int]]) -> bool:
-    blocking = [i for i, s in enumerate(steps) if lanes[s.lane].blocking]
+    blocking = [i for i, s in enumerate(steps) if lanes[s.lane].blocking and not s.little]
     return all(steps[i].lane == steps[j].lane or _depends(needs, j, i) or _depends(needs, i, j)
                for k, j in enumerate(blocking) for i in blocking[:k])
 
 
 def _alone(lanes: Sequence[Lane], steps: Sequence[Step], needs: Sequence[set[int]],
-           uses: Sequence[int]) -> tuple[tuple[Step, tuple[int, ...]], ...]:
+           uses: Sequence[int], noted: Sequence[bool]
+           ) -> tuple[tuple[Step, Lane | None, tuple[int, ...]], ...]:
     """See `Plan`. What returns at once goes first, so that its device is busy."""
     if not _is_sequential(lanes, steps, needs):
         return ()
@@ -157,7 +166,8 @@ def _alone(lanes: Sequence[Lane], steps: Sequence[Step], needs: Sequence[set[int
         for slot in steps[now].inputs:
             left[slot] -= 1
         unread = [s for s in (*steps[now].inputs, *steps[now].outputs) if not left[s]]
-        out.append((steps[now], tuple(dict.fromkeys(unread))))
+        out.append((steps[now], lanes[steps[now].lane] if noted[now] else None,
+                    tuple(dict.fromkeys(unread))))
     return tuple(out)
 
 
@@ -176,7 +186,7 @@ def run_plan(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
 
 def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
     values: list[Any] = [*arguments, *[None] * (plan.slots - len(arguments))]
-    for step, unread in plan.alone:
+    for step, lane, unread in plan.alone:
         try:
             outs = step.run([values[i] for i in step.inputs])
         except Exception as error:
@@ -189,8 +199,7 @@ def _run_alone(plan: Plan, arguments: Sequence[Any]) -> list[Any]:
             raise
         for slot, value in zip(step.outputs, outs):
             values[slot] = value
-        lane = plan.lanes[step.lane]
-        if lane.mark is not None:
+        if lane is not None:
             _under_way(lane, outs)
         del outs
         for slot in unread:
@@ -330,10 +339,9 @@ class _Run:
         if self.stopped:                # values are gone, or will be
             return None
         try:
-            lane = self.plan.lanes[step.lane]
             outs = step.run([values[i] for i in step.inputs])
-            if lane.mark is not None:
-                _under_way(lane, outs)
+            if self.plan.noted[number]:
+                _under_way(self.plan.lanes[step.lane], outs)
             return outs
         except BaseException as error:
             if self.error is None:      # no variable of this frame holds it: it holds the frame

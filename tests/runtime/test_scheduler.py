@@ -85,6 +85,16 @@ def test_a_chain_needs_no_other_thread() -> None:
     assert not _fork_join().alone
 
 
+def test_little_work_needs_no_other_thread() -> None:
+    """Handing it over takes longer; two steps that are more than that still meet."""
+    steps = _fork_join().steps
+    little = [Step(s.name, s.lane, s.run, s.inputs, s.outputs, None, s.lane == 1) for s in steps]
+    plan = make_plan([A, B], little, 1, [3])
+    assert plan.alone and run_plan(plan, [10]) == [23]
+    more = [*little, _step("more", 1, [0], 4)]
+    assert not make_plan([A, B], more, 1, [3, 4]).alone
+
+
 def test_what_returns_at_once_needs_no_other_thread() -> None:
     """A device that computes asynchronously is given its work before the caller computes."""
     order: list[str] = []
