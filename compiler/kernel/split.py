@@ -41,6 +41,8 @@ LONG = 2 * CHUNK        # turns, of all rows together, from which a reduction is
 FEW_ROWS = 64           # with more rows, these are enough for the threads
 CYCLES = 64             # chunks of a symbolic size: each takes every CYCLES-th block
 BESIDE = 128            # rows that lie side by side, of a block of threads
+SQUARE = 64 * 64        # results of a product, of a block of threads
+DEEP = 256              # turns of a product's chunk, at the least
 LEAST, DEEPEST = 64, 1024       # turns of a chunk of such rows
 _OPS = frozenset({"sum", "prod", "max", "min", "and", "or"})
 _ARGS = {"argmax": "max", "argmin": "min"}
@@ -53,7 +55,8 @@ class Chunks:
     memory are neighbouring rows.
 
     With `blocks`, such rows have chunks from `least` turns on, so many that there are about that
-    many blocks of `BESIDE` rows.
+    many blocks of `BESIDE` rows. With `products`, sums of products with fewer results than that
+    many squares of `SQUARE` are cut for so many.
     """
 
     turns: int
@@ -62,9 +65,12 @@ class Chunks:
     across: int
     blocks: int = 0
     least: int = 0
+    products: int = 0
 
-    def room(self, turns: int, rows: int, across: bool, arg: bool) -> int:
+    def room(self, turns: int, rows: int, across: bool, arg: bool, product: bool = False) -> int:
         """The most turns of a row that are a chunk, of so many that it has."""
+        if product:
+            return max(DEEP, turns * -(-rows // SQUARE) // self.products)
         most = min(SEARCHED, self.turns) if arg else self.turns
         if not across or not self.blocks:
             return max(1, most // (rows if across else 1))
@@ -126,11 +132,13 @@ def _first_long(kernel: Kernel, start: int, chunks: Chunks) -> tuple[int, _Cut] 
         return None
     for i, stage in enumerate(kernel.stages[start:], start):
         across = _across(kernel, stage)
-        few = rows <= (chunks.across if across and not _is_product(stage) else chunks.rows)
-        if across and chunks.blocks and _turns(stage) < chunks.least:
+        product = _is_product(stage) and chunks.products > 0 and rows >= SQUARE // 16
+        few = 2 * rows <= chunks.products * SQUARE if product else \
+            rows <= (chunks.across if across and not _is_product(stage) else chunks.rows)
+        if (across or product) and chunks.blocks and _turns(stage) < chunks.least:
             continue
         if few and _splittable(kernel, i, chunks.long) and _long(stage, rows, chunks.long):
-            cut = _cut(stage, rows, across, chunks)
+            cut = _cut(stage, rows, across or product, chunks, product)
             if cut is not None:
                 return i, cut
     return None
@@ -216,11 +224,11 @@ class _Cut:
     across: bool
 
 
-def _cut(stage: Stage, rows: int, across: bool, chunks: Chunks) -> _Cut | None:
+def _cut(stage: Stage, rows: int, across: bool, chunks: Chunks, product: bool) -> _Cut | None:
     """Axes from the outermost on are chunks as they are until a chunk fits behind them; the next
     one is cut. Where memory runs across rows, these share the chunk."""
     arg = any(r.op in _ARGS for r in stage.reduces)
-    room = chunks.room(prod(map(_extent, stage.axes)), rows, across, arg)
+    room = chunks.room(prod(map(_extent, stage.axes)), rows, across, arg, product)
     for p, axis in enumerate(stage.axes):
         behind = stage.axes[p + 1:]
         beside = prod(_extent(a) for a in behind)
@@ -234,6 +242,8 @@ def _cut(stage: Stage, rows: int, across: bool, chunks: Chunks) -> _Cut | None:
         else:
             continue
         chunk, inside, index = parts
+        if product and _ragged(inside):
+            return None             # which no schedule of products takes
         if prod(map(_extent, (*stage.axes[:p], chunk))) < 2:
             return None
         return _Cut((*stage.axes[:p], chunk), (*inside, *behind), axis, index, across)

@@ -35,7 +35,7 @@ def emit_kernel(kernel: Kernel | Library, name: str, unaligned: frozenset[str], 
     """The function of a kernel; `unaligned` are buffers that may begin anywhere."""
     if isinstance(kernel, Library):
         return _PRINTERS[kernel.op](kernel, name, unaligned, target)
-    return emit_product(kernel, name, target) or emit_tiles(kernel, name) \
+    return emit_product(kernel, name, target, unaligned) or emit_tiles(kernel, name) \
         or emit_updates(kernel, name) \
         or emit_loops(kernel, name, unaligned, shared_bytes(target.cpu))
 

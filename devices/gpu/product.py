@@ -19,6 +19,7 @@ from weft.compiler.target import Target
 from weft.compiler.types import Dim, DType, numel
 from weft.devices.gpu.loops import KernelCode, place, signature
 from weft.devices.gpu.lower import reg, store_value
+from weft.devices.gpu.panels import Panel
 from weft.devices.gpu.schedule import extent_of
 from weft.devices.gpu.writer import Evaluator, Writer
 
@@ -58,7 +59,11 @@ class Tile:
                 f"{self.down} x {self.across} for a thread")
 
 
-_LARGE, _SMALL = Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 4, 4)
+# What a result costs in each, beside 128 x 128: smaller tiles read more for each product.
+_TILES = {Tile(128, 128, 8, 8, 8): 1.0, Tile(128, 64, 16, 8, 4): 1.1, Tile(64, 128, 16, 4, 8): 1.1,
+          Tile(64, 64, 16, 4, 4): 1.3, Tile(128, 32, 16, 8, 2): 1.5, Tile(32, 128, 16, 2, 8): 1.5,
+          Tile(64, 32, 16, 4, 2): 1.8, Tile(32, 64, 16, 2, 4): 1.8}
+_WIDE = {8: Tile(64, 64, 16, 4, 4), 16: Tile(64, 64, 8, 4, 4)}      # of larger elements
 
 
 def product_form(kernel: Kernel) -> ProductForm | None:
@@ -96,21 +101,31 @@ def _points(axes: Sequence[Axis]) -> int:
 
 
 def tile_for(form: ProductForm, target: Target) -> Tile:
-    """Large tiles where there are enough of them for all multiprocessors."""
-    tiles = -(-_points(form.rows) // _LARGE.rows) * -(-_points(form.columns) // _LARGE.columns)
-    large = tiles * _points(form.batch) >= target.threads and form.dtype.itemsize <= 4
-    return _LARGE if large else _SMALL
+    """The tile with which the multiprocessor that has most of them has least to do."""
+    if form.dtype.itemsize > 4:
+        return _WIDE[form.dtype.itemsize]
+    rows, columns, batch = map(_points, (form.rows, form.columns, form.batch))
+
+    def cost(t: Tile) -> float:
+        blocks = -(-rows // t.rows) * -(-columns // t.columns) * batch
+        return -(-blocks // target.threads) * t.rows * t.columns * _TILES[t]
+
+    return min(_TILES, key=cost)
 
 
-def emit_product(kernel: Kernel, name: str, target: Target) -> KernelCode | None:
-    """The function of a kernel that is a product, None for others."""
+def emit_product(kernel: Kernel, name: str, target: Target,
+                 unaligned: frozenset[str] = frozenset()) -> KernelCode | None:
+    """The function of a kernel that is a product, None for others; `unaligned` are buffers that may
+    begin anywhere."""
     flat = flatten(kernel)
     form = product_form(flat)
-    return None if form is None else _Product(flat, form, tile_for(form, target), name).emit()
+    return None if form is None else \
+        _Product(flat, form, tile_for(form, target), name, unaligned).emit()
 
 
 class _Product:
-    def __init__(self, kernel: Kernel, form: ProductForm, tile: Tile, name: str) -> None:
+    def __init__(self, kernel: Kernel, form: ProductForm, tile: Tile, name: str,
+                 unaligned: frozenset[str]) -> None:
         self.kernel, self.form, self.tile, self.name = kernel, form, tile, name
         self.w = Writer()
         self.ev = Evaluator(kernel, self.w)
@@ -119,6 +134,8 @@ class _Product:
         self.kind = "i32" if isinstance(every, int) and all(
             isinstance(t.size, int) and t.size < 1 << 30 for _, t in kernel.buffers) else "i64"
         self.type = reg(form.dtype)
+        self.unaligned = unaligned
+        self.group = max(1, min(4, 16 // max(4, form.dtype.itemsize)))  # what one access reads
 
     def emit(self) -> KernelCode:
         """The function."""
@@ -129,16 +146,34 @@ class _Product:
         w.line(f"{self.type} sum[{t.down}][{t.across}] = {{}};")
         if compensated:
             w.line(f"{self.type} whole[{t.down}][{t.across}] = {{}};")
+        panels = [
+            Panel(self.ev, side, value, outer, f.inner, begin=begin, size=size, turns=inner,
+                  width=width, depth=t.depth, kind=self.kind, type=self.type,
+                  unaligned=self.unaligned)
+            for side, value, outer, begin, size, width in (
+                ("left", f.left, f.rows, "m0", rows, t.rows),
+                ("right", f.right, f.columns, "n0", columns, t.columns))]
+        for p in panels:
+            w.line(f"__shared__ __align__(16) {self.type} {p.side}[2][{t.depth}][{p.width + 4}];")
+        for p in panels:
+            p.begin_rows()
+        # each turn reads the panels of the next one while it multiplies its own
         k, end = self.kind, self._dim(inner)
-        with self.ev.scope(f"for ({k} k0 = 0; k0 < {end}; k0 += {t.depth})"):
-            self._panel("left", f.left, f.rows, "m0", rows, t.rows)
-            self._panel("right", f.right, f.columns, "n0", columns, t.columns)
+        w.line("i32 own = 1;")
+        with self.ev.scope(f"for ({k} k0 = {-t.depth}; k0 < {end}; k0 += {t.depth}, own ^= 1)"):
+            w.line(f"const bool more = k0 + {t.depth} < {end};")
+            with self.ev.scope("if (more)"):
+                for p in panels:
+                    p.fetch(f"k0 + {t.depth}")
+            with w.block("if (k0 >= 0)"):
+                self._multiply()
+                if compensated:
+                    with w.block(f"if ((k0 + {t.depth}) % {CHUNK} == 0)"):
+                        self._add_up("sum[i][j] = {};")
+            with self.ev.scope("if (more)"):
+                for p in panels:
+                    p.stash("own ^ 1")
             w.line("__syncthreads();")
-            self._multiply()
-            w.line("__syncthreads();")
-            if compensated:
-                with w.block(f"if ((k0 + {t.depth}) % {CHUNK} == 0)"):
-                    self._add_up("sum[i][j] = {};")
         if compensated:
             self._add_up("sum[i][j] = whole[i][j];")
         self._finish(rows, columns)
@@ -153,45 +188,36 @@ class _Product:
     def _begin(self, rows: Dim, columns: Dim, batch: Dim) -> None:
         """Which tile this block has, and which of its elements this thread."""
         t, w, k = self.tile, self.w, self.kind
-        for side, extent in (("left", t.rows), ("right", t.columns)):
-            w.line(f"__shared__ {self.type} {side}[{t.depth}][{extent + 1}];")
         w.line(f"const {k} across = ({self._dim(columns)} + {t.columns - 1}) / {t.columns};")
         w.line(f"const {k} down = ({self._dim(rows)} + {t.rows - 1}) / {t.rows};")
         w.line(f"const {k} n0 = ({k})blockIdx.x % across * {t.columns};")
         w.line(f"const {k} m0 = ({k})blockIdx.x / across % down * {t.rows};")
         w.line(f"const {k} batch = ({k})blockIdx.x / across / down;")
-        w.line(f"const i32 column = (i32)threadIdx.x % {t.columns // t.across};")
-        w.line(f"const i32 row = (i32)threadIdx.x / {t.columns // t.across};")
+        # the threads of a warp are 4 x 8, so that few of them read different rows and columns
+        wide = t.columns // t.across // 8
+        w.line(f"const i32 row = (i32)threadIdx.x / 32 / {wide} * 4 + "
+               "(i32)threadIdx.x % 32 / 8;")
+        w.line(f"const i32 column = (i32)threadIdx.x / 32 % {wide} * 8 + (i32)threadIdx.x % 8;")
         place(self.ev, "batch", self.form.batch, k)
 
-    def _panel(self, side: str, value: Expr, outer: tuple[Axis, ...], begin: str, size: Dim,
-               width: int) -> None:
-        """Fill a panel: each thread reads some elements; neighbours read side by side."""
-        f, t, w, ev, k = self.form, self.tile, self.w, self.ev, self.kind
-        by_turn = _runs_along(value, f.inner[-1]) and not _runs_along(value, outer[-1])
-        turn, at = (f"% {t.depth}", f"/ {t.depth}") if by_turn else (f"/ {width}", f"% {width}")
-        w.line("#pragma unroll")
-        with ev.scope(f"for (i32 e = (i32)threadIdx.x; e < {t.depth * width}; e += {THREADS})"):
-            w.line(f"const i32 turn = e {turn}, at = e {at};")
-            w.line(f"const {k} x = {begin} + at, depth = k0 + turn;")
-            w.line(f"{self.type} value = {{}};")
-            with ev.scope(f"if (x < {self._dim(size)} && depth < {self._dim(_size(f.inner))})"):
-                place(ev, "x", outer, k)
-                place(ev, "depth", f.inner, k)
-                w.line(f"value = {ev.value(value)};")
-            w.line(f"{side}[turn][at] = value;")
+    def _place(self, own: str, number: str, threads: int, count: int) -> str:
+        """Which row of the tile is a thread's number so: groups of neighbours."""
+        g = min(self.group, count)
+        return f"({number} / {g} * {threads * g} + {own} * {g} + {number} % {g})"
 
     def _multiply(self) -> None:
         t, w = self.tile, self.w
-        down, across = t.rows // t.down, t.columns // t.across
         w.line("#pragma unroll")
         with w.block(f"for (i32 turn = 0; turn < {t.depth}; ++turn)"):
             w.line(f"{self.type} a[{t.down}], b[{t.across}];")
-            for name, side, count, own, step in (("a", "left", t.down, "row", down),
-                                                 ("b", "right", t.across, "column", across)):
+            for name, side, count, own, step in (
+                    ("a", "left", t.down, "row", t.rows // t.down),
+                    ("b", "right", t.across, "column", t.columns // t.across)):
+                g = min(self.group, count)
+                vector = f"w_vec<{self.type}, {g}>"
                 w.line("#pragma unroll")
-                w.line(f"for (i32 i = 0; i < {count}; ++i) "
-                       f"{name}[i] = {side}[turn][{own} + i * {step}];")
+                w.line(f"for (i32 i = 0; i < {count}; i += {g}) *({vector}*)&{name}[i] = "
+                       f"*(const {vector}*)&{side}[own][turn][i * {step} + {own} * {g}];")
             w.line("#pragma unroll")
             with w.block(f"for (i32 i = 0; i < {t.down}; ++i)"):
                 w.line("#pragma unroll")
@@ -215,8 +241,10 @@ class _Product:
         with ev.scope(f"for (i32 i = 0; i < {t.down}; ++i)"):
             w.line("#pragma unroll")
             with ev.scope(f"for (i32 j = 0; j < {t.across}; ++j)"):
-                w.line(f"const {k} m = m0 + row + i * {t.rows // t.down};")
-                w.line(f"const {k} n = n0 + column + j * {t.columns // t.across};")
+                at = self._place("row", "i", t.rows // t.down, t.down)
+                w.line(f"const {k} m = m0 + {at};")
+                at = self._place("column", "j", t.columns // t.across, t.across)
+                w.line(f"const {k} n = n0 + {at};")
                 with ev.scope(f"if (m < {self._dim(rows)} && n < {self._dim(columns)})"):
                     place(ev, "m", f.rows, k)
                     place(ev, "n", f.columns, k)
@@ -229,14 +257,3 @@ class _Product:
 
 def _size(axes: Sequence[Axis]) -> Dim:
     return numel(a.extent for a in axes if not isinstance(a.extent, Index))
-
-
-def _runs_along(value: Expr, axis: Axis) -> bool:
-    """Whether a step along the axis is one through memory, in the value's first load."""
-    stack = [value]
-    while stack:
-        e = stack.pop()
-        if e.kind == "load":
-            return e.index[0].coefficient(axis) == 1
-        stack.extend(reversed(e.args))
-    return False

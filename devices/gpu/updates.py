@@ -24,7 +24,7 @@ from weft.devices.gpu.lower import apply, load_value, memory_type, reg, store_va
 from weft.devices.gpu.schedule import MANY, Schedule, extent_of, known
 from weft.devices.gpu.writer import fits_i32
 
-__all__ = ["emit_updates"]
+__all__ = ["axes_of", "emit_updates"]
 
 THREADS, WARP = 256, 32
 GLANCE = 1024           # turns whose keys are in shared memory at a time
@@ -63,7 +63,7 @@ def _suits(kernel: Kernel) -> bool:
     alone = [*([s.guard] if s.guard is not None else []), *(c.value for c in last.checks)]
     return kernel.types[s.buffer].size != 0 and numel(_size(axes)) != 0 \
         and all(e.axes <= turns for e in alone) \
-        and all(a <= turns or not a & turns for a in map(_axes_of, _atoms(s.index[0]))) \
+        and all(a <= turns or not a & turns for a in map(axes_of, _atoms(s.index[0]))) \
         and not any(e.kind == "load" and e.what == kernel.updates for e in walk(*last.roots))
 
 
@@ -77,7 +77,7 @@ def _atoms(index: Index) -> list[Atom]:
     return [atom for atom, _ in index.terms]
 
 
-def _axes_of(atom: Atom) -> frozenset[Axis]:
+def axes_of(atom: Atom) -> frozenset[Axis]:
     """The axes that an atom varies with."""
     if isinstance(atom, Axis):
         return frozenset((atom,))
@@ -88,7 +88,7 @@ def _axes_of(atom: Atom) -> frozenset[Axis]:
     else:
         assert isinstance(atom, (Quotient, Remainder))
         inner = (*_atoms(atom.of),)
-    return frozenset().union(*map(_axes_of, inner))
+    return frozenset().union(*map(axes_of, inner))
 
 
 class _Owned(Loops):
@@ -103,7 +103,7 @@ class _Owned(Loops):
                        if a not in self.stage.ordered]
         index = self.store.index[0]
         turns = frozenset(self.stage.ordered)
-        own = [t for t in index.terms if _axes_of(t[0]) <= turns]
+        own = [t for t in index.terms if axes_of(t[0]) <= turns]
         self.key = Index(tuple(own), index.const)
         self.rest = Index(tuple(t for t in index.terms if t not in own))
         self.type = "i32" if fits_i32(index) else "i64"

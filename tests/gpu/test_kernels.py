@@ -110,12 +110,26 @@ def test_products(dtype: str) -> None:
 
 @needs_compiler
 def test_long_products_are_summed_in_chunks() -> None:
-    x, y = (RNG.standard_normal(s).astype(np.float32) for s in ((20, 3000), (3000, 20)))
+    # 3001 has no divisors by which it could be cut for several blocks
+    x, y = (RNG.standard_normal(s).astype(np.float32) for s in ((20, 3001), (3001, 20)))
     graph = graph_of(lambda b, x, y: b.dot_general(x, y, contract=((1,), (0,)), batch=((), ())),
                      x, y)
     assert "whole[i][j]" in lowered(graph).text("cuda")
     got, want = run(graph, [x, y])[0], x.astype(np.float64) @ y.astype(np.float64)
     assert np.abs(got - want).max() <= np.abs(x @ y - want).max() * 2
+
+
+@needs_compiler
+def test_long_products_of_few_results_are_cut() -> None:
+    """As the derivative of a convolution's weights: blocks share the sum."""
+    def build(b: Builder, x: Node, y: Node, bias: Node) -> Node:
+        out = b.dot_general(x, y, contract=((0, 1), (0, 1)), batch=((), ()))
+        return b.add("add", out, b.broadcast(bias, out.shape, [1]))
+
+    arrays = [whole(s) for s in ((12, 400, 27), (12, 400, 32), (32,))]
+    graph = graph_of(build, *arrays)
+    assert [s.split(",")[0] for s in schedules(graph)] == ["product", "rows"]
+    check(graph, *arrays)
 
 
 # ---- reductions
