@@ -81,6 +81,7 @@ class Loops:
         self.ev = Evaluator(kernel, self.w)
         self.checks = tuple(c for s in kernel.stages for c in s.checks)
         self.units: Dim = 0
+        self.per_unit = 1                   # of which a thread takes so many
         self.joins = 0                      # bytes of shared memory for joining
         self.scratch = {n for n, _ in kernel.scratch}
         self.kept: dict[Expr, str] = {}     # loads that later stages find in registers
@@ -102,9 +103,9 @@ class Loops:
         shared = [f"  __shared__ __align__(16) u8 w_memory[{self.joins}];"] if self.joins else []
         text = "\n".join([f"// {self.plan}", head + " {", *shared, *self.w.lines, "}", ""])
         per_block = self.plan.threads if points else self.plan.threads // self.plan.team
-        return KernelCode(self.name, text, self.plan.threads, ((self.units, per_block),),
-                          MOST_BLOCKS if points else 0, self.checks, str(self.plan),
-                          shared=self.dynamic)
+        return KernelCode(self.name, text, self.plan.threads,
+                          ((self.units, per_block * self.per_unit),), MOST_BLOCKS if points else 0,
+                          self.checks, str(self.plan), shared=self.dynamic)
 
     # ---- points: each stage is a loop of its own over rows and inner axes
 
@@ -115,8 +116,11 @@ class Loops:
         total = numel(_plain(a) for a in axes)
         if total == 0 or not (stage.stores or stage.checks):
             return
-        steps = _ceil_div(total, width)
-        self.units = steps if _more(steps, self.units) else self.units
+        steps = _steps(axes, total, width)
+        if steps is None:                   # vectors of an open length, the last of which is short
+            self.units, self.per_unit = total, width
+        elif _more(steps, self.units):
+            self.units, self.per_unit = steps, 1
         kind = "i32" if isinstance(total, int) and total < 1 << 30 else "i64"
         if not axes:
             with ev.scope("if (blockIdx.x == 0 && threadIdx.x == 0)"):
@@ -124,7 +128,9 @@ class Loops:
             return
         first, step = (f"({kind})blockIdx.x * {self.plan.threads} + ({kind})threadIdx.x",
                        f"({kind})gridDim.x * {self.plan.threads}")
-        with ev.scope(f"for ({kind} p = {first}; p < {ev.dim(steps, kind)}; p += {step})"):
+        end = ev.dim(steps, kind) if steps is not None else \
+            f"({ev.dim(total, kind)} + {width - 1}) / {width}"
+        with ev.scope(f"for ({kind} p = {first}; p < {end}; p += {step})"):
             place(self.ev, "p", axes, kind, width)
             if width == 1:
                 self._serial(stage, serial)
@@ -504,11 +510,14 @@ def _over(axes: Sequence[Axis], columns: int) -> Dim:
     return numel((*(_plain(a) for a in axes[:-1]), last // columns))
 
 
-def _ceil_div(total: Dim, width: int) -> Dim:
-    if width == 1:
-        return total
-    assert isinstance(total, int), "vectors of symbolic length"
-    return -(-total // width)
+def _steps(axes: Sequence[Axis], total: Dim, width: int) -> Dim | None:
+    """How many vectors the points are, None where that is no plain size."""
+    last = _plain(axes[-1]) if axes else 1
+    if width > 1 and isinstance(last, int) and last % width == 0:
+        return _over(axes, width)
+    if isinstance(total, int):
+        return -(-total // width)
+    return total if width == 1 else None
 
 
 def _more(a: Dim, b: Dim) -> bool:

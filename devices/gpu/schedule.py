@@ -141,10 +141,11 @@ def _is_scalar(t: TensorType) -> bool:
 
 def _points_vector(kernel: Kernel, stage: Stage, unaligned: frozenset[str]) -> int:
     axes = (*kernel.axes, *stage.axes)
-    if not axes or stage.checks or stage.ordered or any(s.guard for s in stage.stores) \
-            or not _static(axes):
+    if not axes or stage.checks or stage.ordered or any(s.guard for s in stage.stores):
         return 1
     width = _best_width(kernel, stage, axes[-1], len(axes) == 1, unaligned)
+    if not _static(axes):
+        return width
     points = prod(map(extent_of, axes))
     while width > 1 and points // width < BUSY // 4:        # few points: rather more threads
         width //= 2

@@ -141,3 +141,17 @@ def test_what_a_function_makes_for_itself_is_put_there_once(driver: EmulatedDriv
         np.testing.assert_allclose(host(f(x)), 1 + np.cos(np.arange(20000.0)) + given)
         given[0] += 1
     assert counted.count(20000) == 1 + 3
+
+
+def test_open_sizes_are_taken_by_vectors() -> None:
+    """The last vector of an open length is short; rows of a known length are whole vectors."""
+    f = weft.jit(lambda x, y: x * y + 1, device="gpu", shapes={"x": ("N",), "y": ("N",)})
+    g = weft.jit(lambda x, b: x + b, device="gpu", shapes={"x": ("N", 12)})
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 3, 4, 5, 1000, 1023):
+        x, y = (rng.standard_normal(n).astype(np.float32) for _ in range(2))
+        np.testing.assert_array_equal(host(f(x, y)), x * y + 1)
+        rows, b = (rng.standard_normal(s).astype(np.float32) for s in ((n, 12), (12,)))
+        np.testing.assert_array_equal(host(g(rows, b)), rows + b)
+    for h, args in ((f, (x, y)), (g, (rows, b))):
+        assert "vectors of 4" in h.trace(*args).optimize().lower("gpu").text("cuda")
