@@ -41,7 +41,7 @@ _KINDS = ("kernels", "cuda", "ptx")
 # A block has enough to do with so many turns; some hundred blocks keep a device busy. Where threads
 # stand side by side on rows, a thousand blocks share them evenly.
 _CHUNKS = Chunks(turns=1 << 13, long=1 << 14, rows=128, across=1 << 16, blocks=1 << 10,
-                 least=1 << 10, products=256)
+                 least=1 << 10, products=512)
 PART = 8                # kernels that are compiled together
 _COMPOSED = frozenset({"call", "pinv"})     # replaced by other ops before a device sees them
 
