@@ -163,8 +163,12 @@ class Loops:
             if not (keep and e in self.kept and e in self._filled):
                 t = memory_type(k.types[e.what].dtype)
                 name = vectors[e] = ev.fresh("x")
-                w.line(f"const w_vec<{t}, {width}> {name} = *(const w_vec<{t}, {width}>*)"
-                       f"({e.what} + ({ev.index(e.index[0])}));")
+                read = f"*(const w_vec<{t}, {width}>*)({e.what} + ({ev.index(e.index[0])}));"
+                if e.args:      # a condition that holds for all of them, or for none
+                    w.line(f"w_vec<{t}, {width}> {name} = {{}};")
+                    w.line(f"if ({ev.value(e.args[0])}) {name} = {read}")
+                else:
+                    w.line(f"const w_vec<{t}, {width}> {name} = {read}")
         out = {i: (ev.fresh("y"), memory_type(k.types[stage.stores[i].buffer].dtype))
                for i in stores}
         for name, t in out.values():
@@ -439,7 +443,7 @@ class Loops:
             if not turns:
                 continue
             self._there = there
-            w.line("#pragma unroll 4" if first else "#pragma unroll")
+            w.line(f"#pragma unroll {max(4, 16 // width)}" if first else "#pragma unroll")
             with ev.scope(f"for (i32 t = 0; t < {turns}; ++t)"):
                 w.line(f"const i32 q = {f'(t + {first})' if first else 't'} * {stride}{lane};")
                 header = "" if (first + turns) * stride <= total else f"if (q < {total})"

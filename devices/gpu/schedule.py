@@ -110,8 +110,8 @@ def unit_accesses(kernel: Kernel, stage: Stage, axis: Axis, width: int,
         return all(isinstance(c, int) and c % width == 0 for c in (*rest, index.const))
 
     scratch = {n for n, _ in kernel.scratch}
-    loads = [e for e in walk(*stage.roots) if e.kind == "load" and not e.args
-             and e.what not in scratch and fits(e.what, e.index[0])]
+    loads = [e for e in walk(*stage.roots) if e.kind == "load" and e.what not in scratch
+             and not any(axis in g.axes or g.accs for g in e.args) and fits(e.what, e.index[0])]
     stores = [i for i, s in enumerate(stage.stores) if s.guard is None and not s.combine
               and s.buffer not in scratch and fits(s.buffer, s.index[0])]
     return loads, stores

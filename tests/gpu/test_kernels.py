@@ -201,6 +201,21 @@ def test_rows_in_registers_and_shared_memory() -> None:
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=0)
 
 
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "bool", "c64"])
+def test_padding_is_read_by_vectors(dtype: str) -> None:
+    """What lies outside is decided once for a vector, where it is the same for all of it."""
+    x = whole((3, 20, 40, 64), dtype, 0, 3)
+    def build(b: Builder, x: Node) -> Node:
+        zero = b.constant(np.zeros((), x.dtype.numpy))
+        return b.add("pad", x, zero, low=(0, 1, 2, 0), high=(0, 3, 1, 0))
+
+    graph = graph_of(build, x)
+    (said,) = schedules(graph)
+    assert "vectors of" in said
+    check(graph, x)
+
+
 # ---- transposes
 
 @needs_compiler
