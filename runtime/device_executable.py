@@ -12,7 +12,7 @@ from weft.compiler.errors import caller_origin
 from weft.devices.protocol import DeviceError, Memory
 from weft.devices.registry import owner_of
 from weft.runtime.arrays import canonical, is_frozen
-from weft.runtime.direct import DirectCall, Misfit, direct_call, is_dense, program_of, root
+from weft.runtime.direct import DirectCall, Expected, direct_call, is_dense, program_of, root
 from weft.runtime.executable import Executable, Output
 
 __all__ = ["DeviceExecutable"]
@@ -88,28 +88,28 @@ class DeviceExecutable(Executable):
         owns = self._memory.owns
         host = [i for i, v in enumerate(leaves) if not owns(v)]
         if self._hidden or not self._straight or not all(
-                issubclass(kinds[i], (np.ndarray, *_NUMBERS)) for i in host):
+                kinds[i] is np.ndarray or issubclass(kinds[i], _NUMBERS) for i in host):
             return None
-        handers = [self._hander(v, self._dtypes[i]) if i in host else None
-                   for i, v in enumerate(leaves)]
         program = program_of(self.compiled, self._memory, leaves, host, bool(self._donated))
         if program is None:
             return None
+        expected = [self._expected(v, self._dtypes[i]) if i in host else Expected(kinds[i])
+                    for i, v in enumerate(leaves)]
         build = self._build
         if program.single:
-            return direct_call(kinds, handers, program,
+            return direct_call(expected, program,
                                None if self._single else lambda result: build([result]))
-        return direct_call(kinds, handers, program, build)
+        return direct_call(expected, program, build)
 
-    def _hander(self, leaf: Any, dtype: np.dtype[Any]) -> Callable[[Any], Any]:
-        """What makes an argument like this one, which lies on the host, one of the program's."""
-        put = _handing(self._memory, leaf.nbytes if isinstance(leaf, np.ndarray) else 0)
-
-        def handed(array: Any) -> Any:
-            if array.dtype is not dtype:        # of another byte order, perhaps
-                raise Misfit
-            return put(array)
-        return handed if isinstance(leaf, np.ndarray) else lambda v: put(np.array(v, dtype))
+    def _expected(self, leaf: Any, dtype: np.dtype[Any]) -> Expected:
+        """An argument like this one, which lies on the host."""
+        handing, kind = getattr(self._memory, "handing", None), type(leaf)
+        if kind is np.ndarray:
+            return Expected(kind, dtype, _handing(self._memory, leaf.nbytes))
+        if handing is not None:         # a copy is made in any case
+            return Expected(kind, None, lambda value: np.array(value, dtype))
+        put = self._memory.put
+        return Expected(kind, None, lambda value: put(np.array(value, dtype)))
 
     def _there(self, value: Any, dtype: np.dtype[Any], leaves: Sequence[Any]) -> Any:
         """An argument as an array on the device, in C order."""

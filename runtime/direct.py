@@ -12,58 +12,105 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from weft.compiler.errors import caller_origin
+from weft.compiler.lazy_dataclass import dataclass
 from weft.devices.protocol import Compiled, DeviceError, Direct, Memory
 from weft.runtime.executable import MISSED
 
-__all__ = ["DirectCall", "Misfit", "direct_call", "is_dense", "program_of", "root"]
+__all__ = ["DirectCall", "Expected", "direct_call", "is_dense", "program_of", "root"]
 
 DirectCall: TypeAlias = Callable[[Sequence[Any]], Any]
-Handers: TypeAlias = Sequence[Callable[[Any], Any] | None]
+_WRITTEN = 8        # arguments up to which a function is written for them
 
 
-def direct_call(kinds: Sequence[type], handers: Handers, program: Direct,
+@dataclass(frozen=True)
+class Expected:
+    """An argument as it has to be: its class, and for an array of NumPy's its element type, in
+    native byte order. `hand` makes of it what the program takes; None: as it is."""
+
+    kind: type
+    dtype: np.dtype[Any] | None = None
+    hand: Callable[[Any], Any] | None = None
+
+
+def direct_call(expected: Sequence[Expected], program: Direct,
                 build: Callable[[list[Any]], Any] | None) -> DirectCall:
     """A function of flat arguments that gives the result, or `MISSED` where they do not fit.
 
-    `kinds` are the classes that they have to have; `handers` bring those to the device that lie
-    elsewhere; without `build`, the result is what the program gives.
+    Without `build`, the result is what the program gives.
     """
-    call, waiting, poll = program.call, program.waiting, program.poll
-    misfits: tuple[type[Exception], ...] = (*program.misfits, Misfit)
+    call, misfits, waiting, poll = program.call, program.misfits, program.waiting, program.poll
 
-    def alike(leaves: Sequence[Any]) -> Any:
-        for leaf in leaves:
-            if type(leaf) is not kind:
+    def failed(error: Exception) -> Exception:
+        error = program.told(error)
+        if isinstance(error, DeviceError):
+            error.origin = error.origin or caller_origin()
+        return error
+
+    if len(expected) <= _WRITTEN:
+        return _written(expected, call=call, misfits=misfits, waiting=waiting, poll=poll,
+                        failed=failed, build=build)
+
+    plain = not any(e.hand for e in expected)
+    facts: list[tuple[Any, Any]] = [(e.kind, e.dtype) for e in expected]
+
+    def direct(leaves: Sequence[Any]) -> Any:
+        if len(leaves) != len(facts):
+            return MISSED
+        for leaf, (kind, dtype) in zip(leaves, facts):
+            if type(leaf) is not kind or (dtype is not None and leaf.dtype is not dtype):
                 return MISSED
         if waiting and poll is not None:
             poll()
         try:
-            results = call(*leaves)
+            results = call(*leaves) if plain else call(
+                *[v if e.hand is None else e.hand(v) for e, v in zip(expected, leaves)])
         except misfits:
             return MISSED
         except Exception as error:
-            raise _with_line(program.told(error)) from error.__cause__
+            raise failed(error) from error.__cause__
         return results if build is None else build(results)
 
-    def mixed(leaves: Sequence[Any]) -> Any:
-        if len(leaves) != len(kinds):
-            return MISSED
-        for leaf, wanted in zip(leaves, kinds):
-            if type(leaf) is not wanted:
-                return MISSED
-        if waiting and poll is not None:
-            poll()
-        try:
-            results = call(*[leaf if hand is None else hand(leaf)
-                             for leaf, hand in zip(leaves, handers)])
-        except misfits:
-            return MISSED
-        except Exception as error:
-            raise _with_line(program.told(error)) from error.__cause__
-        return results if build is None else build(results)
+    return direct
 
-    kind = kinds[0] if kinds else None
-    return mixed if any(handers) or len(set(kinds)) != 1 else alike
+
+def _written(expected: Sequence[Expected], **names: Any) -> DirectCall:
+    """The same, written out for so many arguments: loops would take as long as all the rest."""
+    names.update(MISSED=MISSED)
+    tests, passed = [], []
+    for i, e in enumerate(expected):
+        names.update({f"kind{i}": e.kind, f"dtype{i}": e.dtype, f"hand{i}": e.hand})
+        tests.append(f"type(v{i}) is not kind{i}")
+        tests += [f"v{i}.dtype is not dtype{i}"] if e.dtype is not None else []
+        passed.append(f"v{i}" if e.hand is None else f"hand{i}(v{i})")
+    text = _TEXT.format(
+        count=len(expected), variables="".join(f"v{i}, " for i in range(len(expected))),
+        tests=" or ".join(tests) or "False", call=f"call({', '.join(passed)})")
+    exec(text if names["build"] else text.replace("build(results)", "results"), names)
+    made: DirectCall = names["direct"]
+    return made
+
+
+_TEXT = """\
+def direct(leaves):
+    if len(leaves) != {count}:
+        return MISSED
+    [{variables}] = leaves
+    if {tests}:
+        return MISSED
+    if waiting:
+        poll()
+    try:
+        results = {call}
+    except misfits:
+        return MISSED
+    except Exception as error:
+        raise failed(error) from error.__cause__
+    return build(results)
+"""
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def program_of(compiled: Compiled, memory: Memory, leaves: Sequence[Any], host: Sequence[int],
@@ -80,7 +127,7 @@ def program_of(compiled: Compiled, memory: Memory, leaves: Sequence[Any], host: 
         compiled, memory, leaves, host, donates)
 
 
-class Misfit(Exception):
+class _Misfit(Exception):
     """An argument that is not like that of the earlier call."""
 
 
@@ -95,25 +142,15 @@ def _looking(compiled: Compiled, memory: Memory, leaves: Sequence[Any], host: Se
     def call(*arrays: Any) -> list[Any]:
         for i, fact in known:
             if (arrays[i].dtype, arrays[i].shape) != fact:
-                raise Misfit
+                raise _Misfit
         for i in there:
             if not (owns(arrays[i]) and is_dense(arrays[i])):
-                raise Misfit
+                raise _Misfit
         if donates and len(set(map(root, arrays))) != len(arrays):
-            raise Misfit
+            raise _Misfit
         return run(arrays)
 
-    return Direct(call, (), _same)
-
-
-def _same(error: Exception) -> Exception:
-    return error
-
-
-def _with_line(error: Exception) -> Exception:
-    if isinstance(error, DeviceError):
-        error.origin = error.origin or caller_origin()
-    return error
+    return Direct(call, (_Misfit,), _same)
 
 
 _strided: dict[type, bool] = {}         # whether arrays of a class have strides: not all do
