@@ -62,8 +62,8 @@ class Shape:
         return self.lanes * self.columns
 
 
-# the first that fits shared memory and of which there is enough for all multiprocessors; on an H200,
-# for heads of 64, eight columns for a thread, or 256 threads, took 3 to 40 percent longer
+# the first that fits shared memory and of which there is enough for all multiprocessors; on an
+# H200, for heads of 64, eight columns for a thread, or 256 threads, took 3 to 40 percent longer
 SHAPES = (Shape(128, 16, 8, 4), Shape(128, 16, 4, 4), Shape(64, 8, 4, 4), Shape(32, 8, 4, 2))
 SUMS = 64               # results that a thread's registers hold at most
 
