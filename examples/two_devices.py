@@ -56,3 +56,20 @@ anywhere = weft.jit(score, static_argnames="device")
 print("\nand where the cost model would run it:")
 for choice in anywhere.trace("auto", pictures, filters, weights).choices:
     print("\n".join(choice.lines()))
+
+
+def train(device, filters, weights, batches):
+    """A loop with parts on both: the filters stay on the device, statistics are the CPU's."""
+    def turn(filters, pictures):
+        with weft.device(device):
+            filters = filters - 0.1 * weft.grad(
+                lambda f: (np.maximum(pictures @ f, 0) @ weights).mean())(filters)
+        return filters, pictures.std()
+    return weft.scan(turn, filters, batches)
+
+
+train = weft.jit(train, static_argnames="device")
+batches = pictures.reshape(4, 500, 256)
+mine, its = (train(d, filters, weights, batches) for d in ("cpu", DEVICE))
+print(f"\nafter {len(its[1])} turns the filters agree to {np.abs(mine[0] - its[0]).max():.1e}:")
+print(train.lower(DEVICE, filters, weights, batches).text("schedule"))

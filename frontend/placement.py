@@ -30,8 +30,8 @@ class device:
     block as one program; what they need is moved there, and what others need of them is moved from
     there. Everything else, arguments and results included, stays on the device of the function.
     Derivatives and batches of placed operations are placed like these. Blocks may stand inside of
-    each other, the innermost counts. ``"auto"`` leaves the choice to the cost model; `weft.explain`
-    shows the partitions, what is moved, and why.
+    each other, the innermost counts, and in the bodies of loops and branches. ``"auto"`` leaves the
+    choice to the cost model; `weft.explain` shows the partitions, what is moved, and why.
 
     Outside of compiled functions, it is `weft.default_device` for what is called in the block.
 

@@ -57,8 +57,8 @@ def compile_all(programs: Sequence[tuple[PartProgram, Node]], cache: Cache | Non
                 ) -> dict[PartProgram, Compiled]:
     """Each program compiled, each with a partition that it is for.
 
-    Those that the cache has are taken from there, the others made on as many threads as there are
-    cores. Of several errors, that of the first program is raised.
+    Those that the cache has are taken from there, the others made on several threads. Of several
+    errors, that of the first program is raised.
     """
     made: dict[PartProgram, Compiled] = {}
     missing = []
@@ -104,6 +104,13 @@ class _Job:
         return self._made
 
 
+def _cores() -> int:
+    """How many threads compile at once: as many as there are cores, and not too many contexts of
+    LLVM's."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return min(len(allowed) or os.cpu_count() or 1, 8)
+
+
 def _side_by_side(jobs: Sequence[_Job]) -> None:
     """Run the jobs in order, several at a time; after an error none is begun."""
     waiting, lock = iter(jobs), threading.Lock()
@@ -116,7 +123,7 @@ def _side_by_side(jobs: Sequence[_Job]) -> None:
                 return
             job.run()
 
-    count = min(len(jobs), os.cpu_count() or 1)
+    count = min(len(jobs), _cores())
     threads = [threading.Thread(target=work, name=f"weft compiles {i}") for i in range(1, count)]
     for thread in threads:
         thread.start()

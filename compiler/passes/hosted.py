@@ -126,7 +126,7 @@ def without_slices(b: Builder, node: Node, inputs: Sequence[Node]) -> tuple[Node
     operands = [*inputs[:c], *inputs[c + m:], made[0], *inputs[c:c + m], *made[1:]]
     inner = Builder(body.name)
     consts = [inner.param(p.name, p.type) for p in body.params[:c]]
-    xs = [inner.param(f"{p.name}s", x.type)
+    xs = [inner.param(f"all_{p.name}", x.type)
           for p, x in zip(body.params[c + m:], inputs[c + m:])]
     turn = inner.param("turn", made[0].type)
     carries = [inner.param(p.name, p.type) for p in body.params[c:c + m]]

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -244,3 +245,41 @@ def test_costs_follow_from_the_device(driver: EmulatedDriver) -> None:
     assert costs.why.startswith("float32 on 4 multiprocessors at 1 GHz and 1 TB/s")
     choice, = weft.jit(plain, device="auto").trace(X, W).choices
     assert any(line.strip().startswith("assumed of gpu: ") for line in choice.lines())
+
+
+@pytest.mark.parametrize("home", ["cpu", "gpu"])
+def test_loops_that_the_host_drives(home: str, driver: EmulatedDriver) -> None:
+    """A carry that stays on the GPU, and what is collected, on the CPU or there."""
+    def f(x: Any, w: Any, device: Any = weft.device) -> Any:
+        def body(c: Any, v: Any) -> Any:
+            a, n = c
+            with device("gpu"):
+                a = np.tanh(a @ w)
+            with device("cpu"):
+                n = n + np.cos(v)
+            return (a, n), a.sum(axis=1)
+        return weft.scan(body, (x, x[0]), x)
+    (a, n), ys = weft.jit(lambda x, w: f(x, w, lambda name: nullcontext()))(X, W)
+    g = weft.jit(f, device=home)
+    for _ in range(2):
+        (b, m), zs = g(X, W)
+        for got, want in zip((b, m, zs), (a, n, ys)):
+            np.testing.assert_allclose(got.get() if home == "gpu" else got, want, rtol=1e-5)
+    lines = scheduled(g, X, W)
+    assert any("turn by turn" in line for line in lines)
+    assert not any(line.startswith("    move %: cpu → gpu, 64") for line in lines)  # the weights
+
+
+def test_a_loop_on_the_gpu_moves_there_whole() -> None:
+    def f(x: Any) -> Any:
+        def body(i: Any, y: Any) -> Any:
+            with weft.device("gpu"):
+                return np.sin(y) + i
+        return weft.fori_loop(0, 3, body, x)
+    want = X
+    for i in range(3):
+        want = np.sin(want) + np.float32(i)
+    g = weft.jit(f)
+    np.testing.assert_allclose(g(X), want, rtol=1e-5)
+    assert [line.split(":")[0] for line in scheduled(g, X) if line.startswith("run")] == [
+        "run gpu.0"]

@@ -172,7 +172,7 @@ def test_parts_are_kept_whole_on_disk(tmp_path: Path, monkeypatch: Any) -> None:
 
 def test_parts_compile_side_by_side(monkeypatch: Any) -> None:
     """Two compile at once, or neither would ever be done."""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("weft.runtime.part_program._cores", lambda: 2)
 
     def f(x: Any) -> Any:
         a = on("meeting", np.sin, x)
@@ -183,7 +183,7 @@ def test_parts_compile_side_by_side(monkeypatch: Any) -> None:
 @pytest.mark.parametrize("cores", [1, 2])
 def test_of_several_errors_the_first_parts_is_raised(cores: int, monkeypatch: Any) -> None:
     """Whichever thread comes to its own first."""
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("weft.runtime.part_program._cores", lambda: cores)
     Refusing.told.clear()
     if cores == 1:
         Refusing.told.set()
