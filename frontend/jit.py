@@ -203,8 +203,7 @@ class Jit:
 
     def _shorten(self, executable: Executable, leaves: Sequence[Any]) -> None:
         """Note a call of a device's program: calls like it may take a shorter way."""
-        if self._watch.is_empty:
-            self._shortcut.served(executable, leaves)
+        self._shortcut.served(executable, leaves, self._watch)
 
     def _see_to_entry(self, executable: Executable) -> None:
         """Called when an executable's countdown ends, to find it a faster way."""

@@ -9,12 +9,15 @@ after longer and longer runs of calls that were alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from weft.frontend.pytree import LEAF, taker
+from weft.frontend.watch import Watch
 from weft.runtime.executable import MISSED, Executable
 
 __all__ = ["Shortcut"]
+
+Short: TypeAlias = Callable[[Sequence[Any]], Any]
 
 _MOST = 1 << 20     # calls alike that are waited for
 
@@ -25,7 +28,7 @@ class Shortcut:
     __slots__ = ("_alike", "_last", "_patience", "call")
 
     def __init__(self) -> None:
-        self.call: Callable[[Sequence[Any]], Any] | None = None
+        self.call: Short | None = None
         self._last: Executable | None = None
         self._alike = 0             # calls in a row that `_last` has served
         self._patience = 1
@@ -36,21 +39,32 @@ class Shortcut:
         self._last = None
         self._patience = min(2 * self._patience, _MOST)
 
-    def served(self, executable: Any, leaves: Sequence[Any]) -> None:
-        """A device's executable is to serve a call that did not come the short way."""
+    def served(self, executable: Any, leaves: Sequence[Any], watch: Watch) -> None:
+        """A device's executable is to serve a call that did not come the short way. `watch` is what
+        the function reads beside its arguments, which was looked at for this call."""
         if executable is not self._last:
             self._last, self._alike = executable, 0
         self._alike += 1
         if self._alike == self._patience:
-            self.call = _shorter(executable, leaves)
+            short = _shorter(executable, leaves)
+            self.call = short if short is None or watch.is_empty else _watching(short, watch)
 
 
-def _shorter(executable: Any, leaves: Sequence[Any]) -> Callable[[Sequence[Any]], Any] | None:
+def _watching(short: Short, watch: Watch) -> Short:
+    """The short way as long as nothing can have changed that the function reads."""
+    view = watch.view
+
+    def call(args: Sequence[Any]) -> Any:
+        return short(args) if watch.view is view and view.is_current() else MISSED
+    return call
+
+
+def _shorter(executable: Any, leaves: Sequence[Any]) -> Short | None:
     stage = executable.about
     call = stage.source.call
     if call.keywords or call.arguments.shapes or stage.specialized:
         return None
-    direct: Callable[[Sequence[Any]], Any] | None = executable.direct(leaves)
+    direct: Short | None = executable.direct(leaves)
     if direct is None or all(tree is LEAF for tree in call.trees):
         return direct
     take = taker((tuple, None, *call.trees))
