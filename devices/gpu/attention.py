@@ -5,7 +5,7 @@ a product with whatever is done to scores (scale, bias, mask), a softmax over ea
 with the values. Where the arrays between them are used by nobody else, a step ``attention`` takes
 their place: it goes along the keys once and never stores the scores (Dao et al., 2022). Its
 arithmetic is float32's throughout, like that of the kernels that it replaces; where precision was
-given up (`precision`), these go to the tensor cores instead.
+given up (`precision`), tensor cores multiply rounded operands, as they do in products.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """CUDA C++ for attention: a tile of queries goes along the keys, a tile of them at a time.
 
-A block has a tile of queries. Eight neighbouring threads, `LANES`, share a row of it; each has some
-rows, and of the scores every eighth column, of the results every eighth group of four columns.
-Queries stay in shared memory; the values are copied there while scores are computed, the next keys
-while results are. Weights go to the other threads of a row through shared memory of their warp.
+A block has a tile of queries. Some neighbouring threads share a row of it; each has some rows, and
+columns of the scores and of the results (`attention_shapes.py`). Queries stay in shared memory; the
+values are copied there while scores are computed, the next keys while results are. Weights go to the
+other threads of a row through shared memory of their warp; on tensor cores, they stay where they are.
 
 A row's greatest score is joined by shuffles, its sum only at the end. The running maximum scales
 what was summed before when a greater score comes (Milakov and Gimelshein, 2018). Sums over one
@@ -20,9 +20,7 @@ from contextlib import contextmanager
 from math import prod
 
 from weft.compiler.kernel.expr import Expr
-from weft.compiler.kernel.index import Axis
 from weft.compiler.kernel.ir import Kernel, Library
-from weft.compiler.lazy_dataclass import dataclass
 from weft.compiler.target import Target
 from weft.compiler.types import DTYPES
 from weft.devices.gpu.attention import SCORE, Attention
@@ -35,120 +33,18 @@ from weft.devices.gpu.attention_mask import (
     tile_counts,
     unmasked,
 )
-from weft.devices.gpu.attention_tiles import LANES, Panel, pitch, runs_in_fours, shared_limit
+from weft.devices.gpu.attention_shapes import CHUNK, Panels, Shape, floats, shape_for, sums
+from weft.devices.gpu.attention_tiles import LANES, Panel, runs_in_fours
 from weft.devices.gpu.loops import KernelCode, place, signature
 from weft.devices.gpu.lower import identity
+from weft.devices.gpu.tiles import extent
 from weft.devices.gpu.writer import Evaluator, Writer
 
-__all__ = ["SHAPES", "Shape", "emit_attention", "shape_for"]
+__all__ = ["emit_attention"]
 
-RESIDENT = 128          # elements of a query, up to which they stay in shared memory
-CHUNK = 64              # elements of queries and keys that are there at a time otherwise
-SUMS = 64               # results that a thread's registers hold at most
 _LOWEST = identity("max", DTYPES["f32"])
 _EITHER = "[](bool a, bool b) { return a || b; }"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How threads share a tile: `down` times some of them, each with so many rows and columns.
-
-    Of these, `lanes` are neighbours in a warp, which share their rows. With `tensor`, a warp
-    multiplies pieces of 16 rows on tensor cores, whose results its threads have in pairs.
-    """
-
-    down: int
-    rows: int
-    columns: int
-    tensor: bool = False
-
-    @property
-    def lanes(self) -> int:
-        """Threads that share a row."""
-        return 4 if self.tensor else LANES
-
-    @property
-    def apart(self) -> int:
-        """From one of a thread's rows to the next."""
-        return 32 // self.lanes
-
-    def key(self, t: str) -> str:
-        """Which of a tile's keys a thread's column is."""
-        return f"tx * 2 + {t} / 2 * 8 + {t} % 2" if self.tensor else f"tx + {LANES} * {t}"
-
-    def value(self, c: str) -> str:
-        """Which of the values a thread's sum is."""
-        return f"{c} / {self.run} * {self.run * self.lanes} + tx * {self.run} + {c} % {self.run}"
-
-    @property
-    def run(self) -> int:
-        """Sums of a thread that are neighbours."""
-        return 2 if self.tensor else 4
-
-    @property
-    def threads(self) -> int:
-        """Of a block."""
-        return self.lanes * self.down
-
-    @property
-    def queries(self) -> int:
-        """Of a tile."""
-        return self.down * self.rows
-
-    @property
-    def keys(self) -> int:
-        """Of a tile."""
-        return self.lanes * self.columns
-
-
-# the first of which there is enough for all multiprocessors, and which fits
-SHAPES = (Shape(16, 8, 8), Shape(8, 8, 8), Shape(16, 4, 8), Shape(8, 4, 8), Shape(8, 4, 4),
-          Shape(4, 4, 4))
-# the same, on tensor cores
-TENSOR_SHAPES = (Shape(32, 4, 16, True), Shape(16, 4, 16, True), Shape(32, 2, 16, True),
-                 Shape(16, 2, 16, True), Shape(16, 2, 8, True), Shape(8, 2, 8, True))
 _KINDS = {"tf32": 0, "bf16": 1, "fp16": 2}      # of what operands are rounded to, in helpers
-
-
-def shape_for(form: Attention, target: Target) -> Shape:
-    """Large tiles where there are two for each multiprocessor, if shared memory holds them."""
-    shapes = SHAPES if target.precision == "highest" else TENSOR_SHAPES
-    usable = [s for s in shapes if s.rows * _sums(form, s) <= SUMS
-              and _floats(form, s) * 4 <= shared_limit(target)]
-    batch = prod(map(_extent, form.batch))
-    enough = [s for s in usable
-              if batch * -(-_extent(form.query) // s.queries) >= 2 * target.threads]
-    return (enough or usable[-1:])[0]
-
-
-def _sums(form: Attention, s: Shape) -> int:
-    """Results that a thread has of a row."""
-    return -(-_extent(form.value) // (s.run * s.lanes)) * s.run
-
-
-def _floats(form: Attention, s: Shape) -> int:
-    """Numbers in shared memory."""
-    p = _Panels(form, s)
-    return p.q.size + p.k.size + p.v.size + s.queries * p.weights
-
-
-class _Panels:
-    """The tiles in shared memory, one after another; weights are behind them."""
-
-    def __init__(self, form: Attention, s: Shape) -> None:
-        depth = _extent(form.depth)
-        fours = 16 if s.tensor else 4       # elements that are multiplied at a time
-        self.resident = depth <= RESIDENT
-        chunk = -(-depth // fours) * fours if self.resident else CHUNK
-        wide = _sums(form, s) * s.lanes
-        step = chunk + (16 if chunk % 32 == 0 else 0) if s.tensor else pitch(chunk)
-        self.q = Panel("queries", form.q, form.query, form.depth, s.queries, chunk, step)
-        self.k = Panel("keys", form.k, form.key, form.depth, s.keys, chunk, step)
-        # on tensor cores, neighbours read pairs of rows: 8 modulo 32 between them
-        step = wide + (4 - wide) % 16 if s.tensor else wide
-        self.v = Panel("values", form.v, form.key, form.value, s.keys, wide, step)
-        # the pitch of weights, four rows of which are in different banks
-        self.weights = 0 if s.tensor else s.keys + LANES
 
 
 def emit_attention(step: Library, name: str, unaligned: frozenset[str], target: Target
@@ -156,8 +52,15 @@ def emit_attention(step: Library, name: str, unaligned: frozenset[str], target: 
     """The function of an attention step; `unaligned` are buffers that may begin anywhere."""
     form = dict(step.attrs)["form"]
     assert isinstance(form, Attention)
-    return _Code(step, form, name, shape_for(form, target), unaligned,
+    return _Code(step, form, name, shape_for(form, target, _masked(form)), unaligned,
                  _KINDS.get(target.precision, 0)).emit()
+
+
+def _masked(form: Attention) -> bool:
+    """Whether there may be tiles in which nothing counts."""
+    every = (*form.batch, form.query, form.key)
+    anywhere = Texts({a: (a.name, a.name) for a in every})
+    return tile_counts(form.score, form.counts, anywhere) is not True
 
 
 class _Code:
@@ -170,17 +73,16 @@ class _Code:
         self.w = Writer()
         self.ev = Evaluator(self.kernel, self.w)
         self.unaligned = unaligned
-        self.queries, self.keys, self.depth, self.width = map(_extent, every[-4:])
-        self.panels = _Panels(form, shape)
-        self.sums = _sums(form, shape)
-        self.in_place = shape.rows * self.sums > SUMS     # no registers for sums of their own
-        anywhere = Texts({a: (a.name, a.name) for a in every})
-        self.skips = tile_counts(form.score, form.counts, anywhere) is not True
+        self.queries, self.keys, self.depth, self.width = map(extent, every[-4:])
+        self.panels = Panels(form, shape)
+        self.sums = sums(form, shape)
+        self.skips = _masked(form)
 
     def emit(self) -> KernelCode:
         """The function."""
         w, f, s, p = self.w, self.form, self.shape, self.panels
         plan = f"attention, {s.threads} threads, tiles of {s.queries} queries and {s.keys} keys"
+        plan += ", on tensor cores" if s.tensor else ""
         self._begin()
         w.line(f"f32 most[{s.rows}], total[{s.rows}] = {{}}, scale[{s.rows}];")
         w.line(f"f32 out[{s.rows}][{self.sums}] = {{}};")
@@ -201,15 +103,15 @@ class _Code:
             self._finish()
         head = signature(self.kernel, self.name, s.threads)
         code = "\n".join([f"// {plan}", head + " {", *w.lines, "}", ""])
-        blocks = tuple((_extent(a), 1) for a in f.batch)
+        blocks = tuple((extent(a), 1) for a in f.batch)
         return KernelCode(self.name, code, s.threads, (*blocks, (self.queries, s.queries)),
-                          plan=plan, shared=4 * _floats(f, s))
+                          plan=plan, shared=4 * floats(f, s))
 
     def _begin(self) -> None:
         """Shared memory, and which tile this block has, which rows this thread."""
         w, f, s, p = self.w, self.form, self.shape, self.panels
         before = "panels"
-        w.line(f"w_memory(panels, {_floats(f, s)});")
+        w.line(f"w_memory(panels, {floats(f, s)});")
         for panel in (p.q, p.k, p.v):
             w.line(f"f32* const {panel.name} = {before};")
             before = f"{panel.name} + {panel.size}"
@@ -218,7 +120,7 @@ class _Code:
         w.line(f"const i32 tx = (i32)threadIdx.x % {s.lanes};")
         w.line(f"const i32 ty = (i32)threadIdx.x % 32 / {s.lanes};")
         w.line(f"const i32 row = (i32)threadIdx.x / 32 * {s.apart * s.rows} + ty;")
-        tiles, batch = -(-self.queries // s.queries), prod(map(_extent, f.batch))
+        tiles, batch = -(-self.queries // s.queries), prod(map(extent, f.batch))
         if self._heavier():         # the last tiles have more to do: they begin
             w.line(f"const i32 i0 = ({tiles - 1} - (i32)blockIdx.x / {batch}) * {s.queries};")
             w.line(f"const i32 batch = (i32)blockIdx.x % {batch};")
@@ -473,16 +375,9 @@ class _Code:
             w.line(f"w_mma_columns<{self.kind}, {p.v.pitch}>(out, s, "
                    f"values + tx * {2 * p.v.pitch} + ty);")
             return
-        if self.in_place:
-            with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
-                w.line(f"for (i32 c = 0; c < {self.sums}; ++c) out[r][c] *= scale[r];")
-        else:
-            w.line(f"f32 part[{s.rows}][{self.sums}] = {{}};")
-        into = "out" if self.in_place else "part"
+        w.line(f"f32 part[{s.rows}][{self.sums}] = {{}};")
         w.line(f"w_rows_by_columns<{s.keys}, {4 * p.weights}, {p.v.pitch}, {4 * LANES}>"
-               f"({into}, weights + row * {p.weights}, values + 4 * tx);")
-        if self.in_place:
-            return
+               f"(part, weights + row * {p.weights}, values + 4 * tx);")
         w.line("#pragma unroll")
         with w.block(f"for (i32 r = 0; r < {s.rows}; ++r)"):
             w.line("#pragma unroll")
@@ -524,8 +419,3 @@ def _scores(e: Expr) -> Iterator[Expr]:
         yield e
     for a in e.args:
         yield from _scores(a)
-
-
-def _extent(axis: Axis) -> int:
-    assert isinstance(axis.extent, int)
-    return axis.extent

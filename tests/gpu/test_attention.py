@@ -13,10 +13,13 @@ from tests.gpu.harness import emulated, needs_compiler
 from weft.compiler.kernel.expr import Expr
 from weft.compiler.kernel.index import Axis, as_index
 from weft.compiler.types import DTYPES
-from weft.devices.gpu import attention_code
+from weft.devices.gpu import attention_code, attention_shapes
 from weft.devices.gpu.attention_mask import Numbers, tile_counts, unmasked
+from weft.devices.gpu.attention_tiles import shared_limit
+from weft.devices.gpu.lowered import lower
 from weft.devices.gpu.nvrtc import build as compiled
 from weft.devices.gpu.nvrtc import nvrtc_problem
+from weft.devices.gpu.target import target_named
 from weft.frontend.numpy.common import as_array, build
 
 pytestmark = needs_compiler
@@ -189,8 +192,7 @@ MASKS = {
     "scaled": lambda i, j: 2 * j <= 3 * i,
     "only the last": lambda i, j: j >= 190,
 }
-TILES = [attention_code.Shape(*s) for s in (
-    (16, 8, 8), (8, 8, 8), (16, 4, 8), (8, 4, 8), (8, 4, 4), (4, 4, 4))]
+TILES = attention_shapes.SHAPES
 
 
 def numbered(name: str) -> Function:
@@ -203,7 +205,7 @@ def test_masks_of_indices(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     args = three(1, 2, 150, 200, 16, 16)
     f = numbered(name)
     shape = TILES[list(MASKS).index(name) % len(TILES)]
-    monkeypatch.setattr(attention_code, "shape_for", lambda form, target: shape)
+    monkeypatch.setattr(attention_code, "shape_for", lambda *_: shape)
     jitted = weft.jit(f, device="gpu")
     text = jitted.lower(*args).text("cuda")
     known = name != "no comparison of indices"
@@ -251,14 +253,27 @@ def test_masks_of_indices_are_bounds() -> None:
 
 @pytest.mark.parametrize("shape", TILES, ids=str)
 @pytest.mark.parametrize("name", ["sizes that tiles do not divide", "bias", "heads", "wide"])
-def test_tiles(name: str, shape: attention_code.Shape, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles(name: str, shape: attention_shapes.Shape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any tile gives the same."""
-    monkeypatch.setattr(attention_code, "shape_for", lambda form, target: shape)
+    monkeypatch.setattr(attention_code, "shape_for", lambda *_: shape)
     f, args = CASES[name]
     jitted = weft.jit(f, device="gpu")
     assert f"tiles of {shape.queries} queries and {shape.keys} keys" in \
         jitted.lower(*args).text("cuda")
     np.testing.assert_allclose(jitted(*args).get(), weft.jit(f)(*args), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_86", "sm_90", "sm_999"])
+@pytest.mark.parametrize("size", [16, 64, 128])
+@pytest.mark.parametrize("batch", [1, 200])
+def test_chosen_tiles_fit(arch: str, size: int, batch: int) -> None:
+    """Every architecture has the shared memory that is asked for."""
+    arrays = (np.broadcast_to(np.float32(0), (batch, 256, size)),) * 3
+    for f in (plain, causal):
+        graph = weft.jit(f).trace(*arrays).optimize().graph
+        target = target_named(arch, 132)
+        (code,) = lower(graph, target).unit.functions.values()
+        assert code.plan.startswith("attention") and code.shared <= shared_limit(target)
 
 
 @pytest.mark.parametrize("depth", [130, 200])
@@ -309,11 +324,11 @@ def test_special_values_rounded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["causal", "window", "all but one"])
-@pytest.mark.parametrize("shape", attention_code.TENSOR_SHAPES, ids=str)
-def test_masks_on_tensor_cores(name: str, shape: attention_code.Shape,
+@pytest.mark.parametrize("shape", attention_shapes.TENSOR_SHAPES, ids=str)
+def test_masks_on_tensor_cores(name: str, shape: attention_shapes.Shape,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles and warps pass over what is left out, whatever the tile."""
-    monkeypatch.setattr(attention_code, "shape_for", lambda form, target: shape)
+    monkeypatch.setattr(attention_code, "shape_for", lambda *_: shape)
     f, (q, k, v) = numbered(name), three(1, 2, 150, 200, 48, 40)
     jitted = weft.jit(f, device="gpu", precision="tf32")
     for value, row in ((0.0, 0), (np.inf, 199), (np.nan, 0)):
