@@ -2,8 +2,8 @@
 
 A block has a tile of queries. Some neighbouring threads share a row of it; each has some rows, and
 columns of the scores and of the results (`attention_shapes.py`). Queries stay in shared memory; the
-values are copied there while scores are computed, the next keys while results are. Weights go to the
-other threads of a row through shared memory of their warp; on tensor cores, they stay where they are.
+values are copied there while scores are computed, the next keys while results are. Weights go to
+the other threads of a row through shared memory of their warp; for tensor cores, they stay.
 
 A row's greatest score is joined by shuffles, its sum only at the end. The running maximum scales
 what was summed before when a greater score comes (Milakov and Gimelshein, 2018). Sums over one
