@@ -490,14 +490,17 @@ def place(ev: Evaluator, flat: str, axes: Sequence[Axis], kind: str, width: int 
             assert isinstance(extent, int)
             extent = extent // width
         end = ev.dim(extent, kind)
-        text = f"{rest}{scale}" if n == 0 else f"{rest} % {end}{scale}"
+        before = rest
+        if n:
+            rest = ev.fresh("q")
+            over = f"{before} / {end}" if isinstance(extent, int) else f"w_over({before}, {end})"
+            ev.w.line(f"const {kind} {rest} = {over};")
+        text = f"{before}{scale}" if n == 0 else f"({before} - {rest} * {end}){scale}" \
+            if not isinstance(extent, int) else f"{before} % {end}{scale}"
         name = flat if text == flat else f"{axis.name}_"
         if name != flat:
             ev.w.line(f"const {kind} {name} = {text};")
         ev.axes[axis] = name
-        if n:
-            before, rest = rest, ev.fresh("q")
-            ev.w.line(f"const {kind} {rest} = {before} / {end};")
 
 
 def _plain(axis: Axis) -> Dim:

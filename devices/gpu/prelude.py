@@ -123,6 +123,12 @@ template<class T> __device__ T w_index_div(T a, T b) { T q = a / b; return q - (
     "w_index_mod": """\
 template<class T> __device__ T w_index_mod(T a, T b) { T r = a % b; return r < 0 ? r + b : r; }
 """,
+    "w_over": """\
+// x / y of numbers that are not negative: most are small, and divided in a quarter of the time
+__device__ i64 w_over(i64 x, i64 y) {
+  return (u64)(x | y) >> 32 ? x / y : (i64)((u32)x / (u32)y);
+}
+""",
     "w_index_min": """\
 template<class T> __device__ T w_index_min(T a, T b) { return a < b ? a : b; }
 """,
