@@ -48,6 +48,15 @@ def checks() -> Iterator[tuple[str, Check]]:
                 f, arrays, atol, precision=p)
     for name, (f, args) in test_attention.CASES.items():
         yield f"attention, {name}", lambda f=f, args=args: _same(f, args, 2e-5)
+    for precision, atol in test_attention.ROUNDED.items():
+        for name in ("sizes that tiles do not divide", "wide", "causal", "grouped"):
+            f, args = test_attention.CASES[name]
+            yield f"attention, {name}, {precision}", lambda f=f, args=args, p=precision, \
+                atol=atol: _same(f, args, atol, precision=p)
+    args = test_attention.three(1, 2, 350, 400, 64, 64)
+    for name in test_attention.MASKS:
+        f = test_attention.numbered(name)
+        yield f"attention, {name}", lambda f=f, args=args: _same(f, args, 2e-5)
     q, k, v = (test_attention.rand(n, 16, seed=i) for i, n in enumerate((40, 70, 70)))
     for name, (f, make) in test_attention.SPECIAL.items():
         yield f"attention, {name}", lambda f=f, make=make: _same(f, make(q, k, v), 5e-5)
