@@ -26,17 +26,18 @@ TABLE: Mapping[str, Costs] = {
         launch=100e-6, flops=5e13, bandwidth=8e11, transfer=200e-6, link=1e10,
         why="half of a TPU v5e's bfloat16 peak, its memory, PCIe and a host in between"),
     "gpu": Costs(
-        launch=15e-6, op=2e-6, flops=1.5e13, bandwidth=1e12, transfer=20e-6, link=1e10,
+        launch=15e-6, op=2e-6, flops=1.5e13, bandwidth=1e12, transfer=25e-6, link=4e9,
         why="float32 on a data-centre card of 2020; copies from and to memory that is not pinned"),
 }
 
-# Measured on an NVIDIA H200 (132 multiprocessors at 1.98 GHz, 4.9 TB/s of memory traffic at best;
+# Measured on an NVIDIA H200 (132 multiprocessors at 1.98 GHz, 4.81 TB/s of memory traffic at best;
 # CUDA 13.0, CuPy 14.2): copies of arrays on the device move 4.27 TB/s, read and written; float32
 # products of 4096 x 4096 matrices by cuBLAS take 2.68 ms, 51 TFLOP/s (with tf32 0.345 ms, which
-# `precision=` asks for and this model does not count on); a call of a compiled function takes 10
-# to 20 µs of the host, a launch about 5 µs, with some two or three ops in a kernel.
+# `precision=` asks for and this model does not count on); a call of a compiled function takes 10 to
+# 20 µs of the host, a launch about 5 µs, with some two or three ops in a kernel. A NumPy array of
+# 64 bytes is there in 30 µs and back in 24, one of 64 MiB at 5.3 GB/s and back at 2.7.
 _OF_BEST_FLOPS = 51e12 / (132 * 128 * 2 * 1.98e9)
-_OF_BEST_BANDWIDTH = 4.27e12 / 4.9e12
+_OF_BEST_BANDWIDTH = 4.27e12 / 4.814e12
 _FEW_LANES = ("sm_75", "sm_80")     # float32 lanes of a multiprocessor: 64 on these, 128 on others
 
 
@@ -46,7 +47,7 @@ def gpu_costs(processors: int, arch: str, clock: float, bandwidth: float) -> Cos
     `clock` is in cycles a second, `bandwidth` in bytes a second; where either is 0, which a driver
     says that does not know it, the table's line stands in.
 
-    >>> h200 = gpu_costs(132, "sm_90", 1.98e9, 4.9e12)
+    >>> h200 = gpu_costs(132, "sm_90", 1.98e9, 4.814e12)
     >>> f"{h200.flops:.3g} {h200.bandwidth:.3g}"
     '5.1e+13 4.27e+12'
     >>> gpu_costs(132, "sm_90", 0.0, 0.0) is TABLE["gpu"]
