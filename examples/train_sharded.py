@@ -6,12 +6,21 @@
 The functions are plain NumPy, and know of no device. A mesh and a few specs decide where weights
 and batches lie; XLA divides the work and adds the communication. On a CPU, eight devices are made
 of it: what is shown then is that the losses agree, not that it is fast.
+
+On several machines, or to try it in several processes of one, with the same address everywhere:
+
+    python examples/train_sharded.py --processes 2 --process 0 --address first-host:1234
+    python examples/train_sharded.py --processes 2 --process 1 --address first-host:1234
+
+Each runs the same program on the same batches, and holds its own part of them and of the weights.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +32,8 @@ Weights = dict[str, Array]
 STEPS, BATCH, WIDTH, HIDDEN = 100, 64, 16, 64
 STAGES, PARTS = 4, 8            # of the pipeline: layers on devices of their own, parts of a batch
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")  # if on a CPU
+DEVICES = 8                     # of all processes together
+
 
 
 # ---- a perceptron, divided in four ways
@@ -137,17 +147,36 @@ def compared(name: str, losses: list[float], wanted: list[float]) -> None:
     assert apart < 1e-3 and losses[-1] < 0.5 * losses[0]
 
 
-def main() -> None:
+def begin(arguments: Sequence[str]) -> bool:
+    """Join the other processes, if there are any; whether this one is alone."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--process", type=int, default=0, help="which of them this one is, from 0")
+    parser.add_argument("--address", help="host:port of the first one, where they meet")
+    options = parser.parse_args(arguments)
+    here = DEVICES // options.processes
+    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={here}")  # on a CPU
+    if options.processes > 1:
+        import jax  # after the flags are set
+
+        jax.distributed.initialize(options.address, options.processes, options.process)
+    return options.processes == 1
+
+
+def main(arguments: Sequence[str] = ()) -> None:
     """Train in all ways, and compare the losses."""
+    alone = begin(arguments)
     print(next(str(d) for d in weft.devices() if d.name == "xla"))
     wanted = train(weft.jit(step))
     compared("one CPU", wanted, wanted)
     for name, layout in LAYOUTS.items():
         compared(name, train(sharded(step, *layout)), wanted)
+    if not alone:
+        return                      # the pipeline is shorter: some would have no part in it
     wanted = train_deep(weft.jit(deep_step(deep)))
     compared("deep, one CPU", wanted, wanted)
     compared("pipeline", train_deep(pipeline()), wanted)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

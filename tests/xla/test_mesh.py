@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,23 +42,40 @@ def test_on_eight_devices() -> None:
     assert out.returncode == 0, out.stdout[-6000:]
 
 
-@needs_jax
-def test_between_two_processes() -> None:
-    """Two processes with two devices each train together, through `jax.distributed`."""
+def together(count: int, devices: int, command: Callable[[int, int], list[str]]) -> list[str]:
+    """What several processes print, which run `command(port, number)` at once."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    workers = [subprocess.Popen([sys.executable, str(HERE / "process_worker.py"), str(port), "2",
-                                 str(i)], env=environment(2), stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True) for i in range(2)]
+    workers = [subprocess.Popen([sys.executable, *command(port, i)], env=environment(devices),
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+               for i in range(count)]
     try:
         texts = [w.communicate(timeout=240)[0] for w in workers]
     finally:
         for w in workers:
             w.kill()
-    assert [w.returncode for w in workers] == [0, 0], "\n".join(t[-3000:] for t in texts)
+    assert [w.returncode for w in workers] == [0] * count, "\n".join(t[-3000:] for t in texts)
+    return texts
+
+
+@needs_jax
+def test_between_two_processes() -> None:
+    """Two processes with two devices each train together, through `jax.distributed`."""
+    worker = str(HERE / "process_worker.py")
+    texts = together(2, 2, lambda port, i: [worker, str(port), "2", str(i)])
     losses = [re.search(r"loss (\S+)", t) for t in texts]
     assert losses[0] and losses[1] and losses[0][1] == losses[1][1]
+
+
+@needs_jax
+def test_the_example_between_two_processes() -> None:
+    """By data, by model and by both, with the losses of one device."""
+    example = str(HERE.parents[1] / "examples" / "train_sharded.py")
+    for text in together(2, 4, lambda port, i: [example, "--processes", "2", "--process", str(i),
+                                                "--address", f"127.0.0.1:{port}"]):
+        assert [line.split(":")[0].strip() for line in text.splitlines() if "apart" in line] == [
+            "one CPU", "data-parallel", "model-parallel", "both"]
 
 
 # ---- what needs no devices
