@@ -26,7 +26,7 @@ from weft.devices.gpu.blas import is_sum
 __all__ = ["ATTENTION", "SCORE", "Attention", "attention_of", "take_attention"]
 
 ATTENTION = "attention"     # the steps' name
-SCORE = "score"             # in its expressions: the product of a query and a key
+SCORE = "<score>"           # in its expressions: the product of a query and a key
 WIDEST = 128                # elements of a value, for which registers hold the results of a tile
 TENSOR_CORES = 80           # the architecture from which on tensor cores take tf32 and bf16
 LEAST = 16                  # queries, and keys, from which tiles are worth it

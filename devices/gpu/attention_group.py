@@ -15,7 +15,7 @@ __all__ = ["GRADIENT", "UPSTREAM", "Gradient", "Group", "Part", "Place", "bound_
            "size"]
 
 GRADIENT = "attention_gradient"     # the steps' name
-UPSTREAM = "upstream"               # in their expressions: the derivative by the softmax's argument
+UPSTREAM = "<upstream>"         # in their expressions: the derivative by the softmax's argument
 
 Place = tuple[str, Index]
 
