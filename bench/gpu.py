@@ -124,8 +124,8 @@ class Row:
 
 def _rows(only: str | None, shrink: int) -> list[Row]:
     """The rows that were asked for."""
-    rows = [_case(case, shrink) for case in CASES]
-    rows += [_training(w) for w in workloads.BY_NAME.values() if w.kernel in TRAINING]
+    rows = [_training(w) for w in workloads.BY_NAME.values() if w.kernel in TRAINING]
+    rows += [_case(case, shrink) for case in CASES]
     wanted = set(workloads.select([r.name for r in rows], only))
     return [r for r in rows if r.name in wanted]
 

@@ -5,7 +5,7 @@ of queries and keys again, and from them the weights, exp(score - base) * scale,
 and scale, which the forward kernel has left: weights are not stored (Dao, 2023). What its keys add
 to dQ it adds to memory, when it is its turn: a tile of queries is added to by one block after
 another, in the order of keys, so that results are the same bits in every run. A block waits for
-blocks of smaller numbers alone, and these have begun before it. Where dQ alone is wanted, blocks
+blocks of smaller numbers alone, which they take as they start. Where dQ alone is wanted, blocks
 have queries instead, and go along the keys.
 
 As in the forward kernel, a few neighbouring threads share a row of the block's own tile, and each
@@ -162,10 +162,16 @@ class _Code:
         w.line(f"const i32 row = (i32)threadIdx.x / 32 * {s.side * s.rows} + "
                f"(i32)threadIdx.x / {s.lanes} % {s.side};")
         tiles, batch = -(-_extent(self.own) // s.down), prod(map(_extent, f.batch))
-        turn = f"(i32)blockIdx.x / {batch}"
+        block = "(i32)blockIdx.x"
+        if f.turns is not None:         # numbered as they start: none waits for one that has not
+            block = "number"
+            w.line("__shared__ i32 number;")
+            w.line(f"if (threadIdx.x == 0) number = (i32)atomicAdd((u32*){f.turns[0]} + 1, 1u);")
+            w.line("__syncthreads();")
+        turn = f"{block} / {batch}"
         if not f.of_keys:               # with a causal mask, the last queries have most to do
             turn = f"{tiles - 1} - {turn}"
-        w.line(f"const i32 r0 = ({turn}) * {s.down}, batch = (i32)blockIdx.x % {batch};")
+        w.line(f"const i32 r0 = ({turn}) * {s.down}, batch = {block} % {batch};")
         place(self.ev, "batch", f.batch, "i32")
         if self.skips:
             self._look()

@@ -33,7 +33,8 @@ class Gradient:
 
     One step makes all of them where dQ is wanted beside dK or dV: blocks, which have keys, add to
     dQ one after another. `turns`, zeros at first, says how many have done so, at the first query of
-    a tile. It makes two products less than two steps do.
+    a tile; its second word counts blocks as they start. It makes two products less than two steps
+    do.
     """
 
     batch: tuple[Axis, ...]
