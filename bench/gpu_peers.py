@@ -164,7 +164,12 @@ class Jax(GpuPeer):
 
     def train(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
         from bench.peers import jax_derivatives as own
-        return own.JaxTrainer(getattr(own, workload.kernel), workload, inputs)
+        trainer = own.JaxTrainer(getattr(own, workload.kernel), workload, inputs)
+
+        def step(*data: Any) -> Any:            # in float32 as the others, not in tf32
+            with self.jax.default_matmul_precision("highest"):
+                return trainer(*data)
+        return step
 
     def put(self, arrays: Sequence[np.ndarray]) -> list[Any]:
         return [self.jax.device_put(a) for a in arrays]

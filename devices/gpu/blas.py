@@ -30,7 +30,7 @@ from weft.compiler.kernel.rename import canonical, known, traffic, work
 from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import Dim, DType, TensorType
-from weft.devices.gpu.pack import packed_operands
+from weft.devices.gpu.pack import USES, USES_ROUNDED, packed_operands
 
 __all__ = ["FEATURE", "MATMUL", "Product", "is_sum", "product_of", "split_product",
            "take_products"]
@@ -83,7 +83,8 @@ def _taken(step: Step, target: Target, buffers: list[Buffer]) -> list[Step]:
     if isinstance(found, Product):
         return [_step(step, found, step.kernel, step.buffers)]
     if is_sum(step.kernel) and found in (IRREGULAR, SEVERAL, NO_ARRAYS):
-        packed = packed_operands(step, _has_product, buffers)
+        rounded = target.precision != "highest"
+        packed = packed_operands(step, _has_product, buffers, USES_ROUNDED if rounded else USES)
         if packed is not None:
             *first, last = packed
             return [*first, *_taken(last, target, buffers)]

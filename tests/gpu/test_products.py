@@ -107,7 +107,7 @@ LAID_OUT = {
         lambda x, g: np.swapaxes(x, 1, 2).reshape(128, 96).T @ g.reshape(128, 128),
         (rand(2, 3, 64, 32), rand(2, 64, 128)), 1),
     "convolution": (lambda x, w: weft.nn.conv2d(x, w, padding="same", channels_last=True),
-                    (rand(2, 12, 12, 64), rand(3, 3, 64, 80)), 2),      # the first one pads
+                    (rand(2, 9, 9, 32), rand(3, 3, 32, 144)), 2),       # the first one pads
 }
 
 
