@@ -87,10 +87,15 @@ class Weft(GpuPeer):
     def train(self, workload: Workload, inputs: Sequence[np.ndarray]) -> Callable[..., Any] | None:
         from bench import models
         from bench.peers.weft_derivatives import WeftTrainer
+        from weft.devices.gpu.replay import set_replay
         trainer = WeftTrainer(getattr(models, workload.kernel), workload, inputs)
         trainer.step = self.weft.jit(models.step(getattr(models, workload.kernel)),
                                      donate=("p", "state"), device=self.device)
-        return trainer
+
+        def step(*data: Any) -> Any:
+            set_replay(self.replay)
+            return trainer(*data)
+        return step
 
     def put(self, arrays: Sequence[np.ndarray]) -> list[Any]:
         from weft.devices.registry import get_device
