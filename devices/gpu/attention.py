@@ -22,6 +22,7 @@ from weft.compiler.lazy_dataclass import dataclass, replace
 from weft.compiler.target import Target
 from weft.compiler.types import TensorType
 from weft.devices.gpu.blas import is_sum
+from weft.devices.gpu.elements import moved
 
 __all__ = ["ATTENTION", "SCORE", "Attention", "attention_of", "take_attention"]
 
@@ -172,7 +173,7 @@ def attention_of(parts: tuple[Step, Step, Step], scores: str, weights: str
         return None
     (v,) = [e for e in reads if e is not taken[0]]
     # everything over the axes of the last product
-    to_last = _moved(softmax.store.index, taken[0].index)
+    to_last = moved(softmax.store.index, taken[0].index)
     if to_last is None:
         return None
     rows = Substitution(to_last.get)
@@ -180,7 +181,7 @@ def attention_of(parts: tuple[Step, Step, Step], scores: str, weights: str
     inner = next(n for (n, _), b in zip(middle.buffers, parts[1].buffers) if b == scores)
     at = {e.index for e in walk(x) if e.kind == "load" and e.what == inner}
     store = product.stages[1].stores[0]
-    to_score = _moved(store.index, next(iter(at))) if len(at) == 1 else None
+    to_score = moved(store.index, next(iter(at))) if len(at) == 1 else None
     if to_score is None:
         return None
     # the axis of their sum may be named as the keys' is
@@ -236,18 +237,6 @@ def _size(axis: Axis) -> int:
 
 def _plain(index: Index) -> bool:
     return all(isinstance(a, Axis) and isinstance(c, int) for a, c in index.terms)
-
-
-def _moved(written: tuple[Index, ...], read: tuple[Index, ...]) -> dict[Axis, Index] | None:
-    """For each axis along which an array was written, the index at which it is read."""
-    out: dict[Axis, Index] = {}
-    for w, r in zip(written, read):
-        axis = w.as_axis
-        if axis is not None:
-            out[axis] = r
-        elif w != r:
-            return None
-    return out
 
 
 def _replaced(e: Expr, buffer: str, by: Expr) -> Expr:
