@@ -28,18 +28,15 @@ def lifetimes(program: Program) -> Life:
     return out
 
 
-def plan_memory(program: Program, slack: int = 0) -> Program:
+def plan_memory(program: Program) -> Program:
     """The program with an arena offset for every temporary; those that no step uses are dropped.
-
-    A temporary's memory is used again `slack` steps after its last use at the earliest: a device
-    that runs steps side by side is kept from it by memory that they share.
 
     Offsets of temporaries of known size are multiples of ALIGN. Those of symbolic size are
     multiples of the element size, with ALIGN bytes to spare behind them, so that the code that
     computes their address may round it up to ALIGN.
     """
     program = _with_scratch(program)
-    life = {name: (first, last + slack) for name, (first, last) in lifetimes(program).items()}
+    life = lifetimes(program)
     temps = [b for b in program.buffers if b.name in life]
     offsets: dict[str, Dim] = {}
     top = _place_fixed([b for b in temps if b.type.is_static], life, offsets)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weft.compiler.kernel.ir import Buffer, Program, Step
-from weft.compiler.kernel.plan import plan_memory
-from weft.compiler.lazy_dataclass import dataclass
+from weft.compiler.kernel.nested import ALIGN
+from weft.compiler.lazy_dataclass import dataclass, replace
 
-__all__ = ["Place", "lanes", "spread"]
+__all__ = ["Place", "lanes", "spread", "touched"]
 
 LANES = 6
 SPREAD = 1 << 30        # bytes for temporaries, up to which they get memory of their own
@@ -32,8 +32,17 @@ class Place:
 def spread(program: Program) -> Program:
     """The program with temporaries that share no memory, so that nothing waits for it, unless that
     would take too much."""
-    apart = plan_memory(program, slack=len(program.steps))
-    return apart if isinstance(apart.arena, int) and apart.arena <= SPREAD else program
+    at, places = 0, {}
+    for b in program.buffers:
+        if b.kind == "temp":
+            if not isinstance(b.type.nbytes, int):
+                return program
+            places[b.name] = at
+            at += -(-b.type.nbytes // ALIGN) * ALIGN
+    if at > SPREAD:
+        return program
+    buffers = tuple(replace(b, offset=places.get(b.name, b.offset)) for b in program.buffers)
+    return replace(program, buffers=buffers, arena=at)
 
 
 def lanes(program: Program, count: int = LANES) -> tuple[Place, ...]:
@@ -41,20 +50,22 @@ def lanes(program: Program, count: int = LANES) -> tuple[Place, ...]:
     steps = program.steps
     if not all(b.type.is_static and isinstance(b.offset, int) for b in program.buffers):
         return (Place(0),) * len(steps)
-    touched = [_touched(s, program.by_name) for s in steps]
+    shared = _shared(program.buffers)
+    writer: dict[str, int] = {}                     # of each buffer, the last step that writes it
+    readers: dict[str, list[int]] = {}              # and those that have read it since
     last = [-1] * count                             # the step that each lane ends with
     # for each step, the last one of each lane that is done when it begins
     known: list[list[int]] = []
     chosen: list[int] = []
     after: list[tuple[int, ...]] = []
-    for i, (reads, writes) in enumerate(touched):
-        needs = [j for j in range(i) if _meet(touched[j][1], (*reads, *writes))
-                 or _meet(touched[j][0], writes)]
-        lane = _lane(needs, last)
+    for i, (reads, writes) in enumerate(map(touched, steps)):
+        needs = {writer[n] for name in (*reads, *writes) for n in shared[name] if n in writer}
+        needs.update(j for name in writes for n in shared[name] for j in readers.get(n, ()))
+        lane = _lane(sorted(needs), last)
         seen = list(known[last[lane]]) if last[lane] >= 0 else [-1] * count
         seen[lane] = max(seen[lane], last[lane])
         waits = []
-        for j in reversed(needs):                   # later ones first: they know of earlier ones
+        for j in sorted(needs, reverse=True):       # later ones first: they know of earlier ones
             if j > seen[chosen[j]]:
                 waits.append(j)
                 seen = [max(a, b) for a, b in zip(seen, known[j])]
@@ -63,6 +74,10 @@ def lanes(program: Program, count: int = LANES) -> tuple[Place, ...]:
         chosen.append(lane)
         after.append(tuple(sorted(waits)))
         last[lane] = i
+        for name in reads:
+            readers.setdefault(name, []).append(i)
+        for name in writes:
+            writer[name], readers[name] = i, []
     told = {j for waits in after for j in waits}
     return tuple(Place(lane, waits, i in told)
                  for i, (lane, waits) in enumerate(zip(chosen, after)))
@@ -76,31 +91,31 @@ def _lane(needs: Sequence[int], last: Sequence[int]) -> int:
     return min(range(len(last)), key=last.__getitem__)
 
 
-Region = tuple[str, int, int]
-
-
-def _touched(step: Step, buffers: dict[str, Buffer]) -> tuple[list[Region], list[Region]]:
-    """The memory that a step reads, and that it writes: a space, and from where to where."""
+def touched(step: Step) -> tuple[list[str], list[str]]:
+    """The buffers that a step reads, and those that it writes, perhaps in part or in place."""
     outputs = set(step.kernel.outputs)
-    reads: list[Region] = []
-    writes: list[Region] = []
+    reads: list[str] = []
+    writes = [step.scratch] if step.scratch else []
     for (inner, _), name in zip(step.kernel.buffers, step.buffers):
-        (writes if inner in outputs else reads).append(_region(buffers[name]))
-        if inner in outputs:
-            reads.append(_region(buffers[name]))    # updated in place, or in part
-    if step.scratch:
-        writes.append(_region(buffers[step.scratch]))
+        (writes if inner in outputs else reads).append(name)
     return reads, writes
 
 
-def _region(buffer: Buffer) -> Region:
+def _shared(buffers: Sequence[Buffer]) -> dict[str, list[str]]:
+    """For each buffer, those that lie in the same memory, itself included."""
+    out = {b.name: [b.name] for b in buffers}
+    placed = sorted((_span(b), b.name) for b in buffers if b.kind == "temp")
+    open_: list[tuple[int, str]] = []               # those that end behind where the next begins
+    for (low, high), name in placed:
+        open_ = [(end, other) for end, other in open_ if end > low]
+        for _, other in open_:
+            out[name].append(other)
+            out[other].append(name)
+        open_.append((high, name))
+    return out
+
+
+def _span(buffer: Buffer) -> tuple[int, int]:
     size = buffer.type.nbytes
     assert isinstance(size, int) and isinstance(buffer.offset, int)
-    if buffer.kind == "temp":
-        return "arena", buffer.offset, buffer.offset + max(size, 1)
-    return buffer.name, 0, 1
-
-
-def _meet(some: Sequence[Region], others: Sequence[Region]) -> bool:
-    return any(a == b and low < high2 and low2 < high
-               for a, low, high in some for b, low2, high2 in others)
+    return buffer.offset, buffer.offset + max(size, 1)

@@ -8,21 +8,31 @@ import pytest
 import weft
 from tests.gpu.harness import TARGET, emulated, needs_compiler
 from tests.gpu.test_models import losses, training
-from weft.devices.gpu.lanes import Place, _meet, _touched, lanes
+from weft.compiler.kernel.plan import plan_memory
+from weft.devices.gpu.lanes import Place, lanes, touched
 from weft.devices.gpu.lowered import lower
+
+
+def memory(program, names: list[str]) -> set[tuple[str, int]]:
+    """What these buffers occupy, in pieces of 64 bytes."""
+    out: set[tuple[str, int]] = set()
+    for b in map(program.by_name.__getitem__, names):
+        begin = b.offset // 64 if b.kind == "temp" else 0
+        end = -(-(b.offset + max(1, b.type.nbytes)) // 64) if b.kind == "temp" else 1
+        out |= {("arena" if b.kind == "temp" else b.name, i) for i in range(begin, end)}
+    return out
 
 
 def assert_in_order(program, places: tuple[Place, ...]) -> None:
     """Of two steps that meet, the later one waits for the earlier one, perhaps through others."""
-    touched = [_touched(s, program.by_name) for s in program.steps]
+    found = [tuple(memory(program, names) for names in touched(s)) for s in program.steps]
     before: list[set[int]] = []             # of each step, those that are done when it begins
-    for i, place in enumerate(places):
+    for i, (place, (reads, writes)) in enumerate(zip(places, found)):
         direct = set(place.after) | {j for j in range(i) if places[j].lane == place.lane}
         before.append(direct.union(*(before[j] for j in direct)) if direct else set())
         assert all(places[j].told for j in place.after)
-        for j in range(i):
-            meet = _meet(touched[j][1], (*touched[i][0], *touched[i][1])) or _meet(
-                touched[j][0], touched[i][1])
+        for j, (read, written) in enumerate(found[:i]):
+            meet = written & (reads | writes) or read & writes
             assert not meet or j in before[i], f"step {i} does not wait for {j}"
 
 
@@ -40,6 +50,9 @@ def test_training_is_in_order(name: str) -> None:
         places = lanes(program)
         assert_in_order(program, places)
         assert len({p.lane for p in places}) > 1
+        tight = plan_memory(program)            # temporaries share memory again
+        assert tight.arena < program.arena
+        assert_in_order(tight, lanes(tight))
 
 
 def test_independent_branches_lie_side_by_side() -> None:
