@@ -46,10 +46,10 @@ class DeviceExecutable(Executable):
 
     def __call__(self, leaves: Sequence[Any]) -> Any:
         """The function's result for these flat arguments."""
-        if self._hidden:
-            leaves = [*leaves, *[self._outside(read()) for read in self._hidden]]
         owns = self._memory.owns
         try:
+            if self._hidden:
+                leaves = [*leaves, *[self._outside(read()) for read in self._hidden]]
             arrays = [v if owns(v) and is_dense(v) else self._there(v, dtype, leaves)
                       for v, dtype in zip(leaves, self._dtypes)]
             if self._donated:

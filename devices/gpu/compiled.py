@@ -76,7 +76,7 @@ class GpuCompiled:
             results = _run_outermost(self, call, pointers, arrays)
             if self.checks:
                 assert call.status is not None
-                PENDING.add(self.ordinal, call.status)
+                PENDING.add(driver, self.ordinal, call.status)
         return results
 
     def _status_for(self, sizes: Mapping[str, int]) -> Status | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -78,44 +79,39 @@ class Status:
 
 
 class Pending:
-    """The statuses of programs that were called since the host last waited, by device."""
+    """The statuses of programs that were called and not waited for since, by device; with each, a
+    mark behind the last call on each stream, since a wait on one says nothing of another."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, dict[int, Status]] = {}
+        self._waiting: dict[int, dict[tuple[int, int], tuple[Any, Status]]] = {}
         self._lock = threading.Lock()
 
-    def add(self, ordinal: int, status: Status) -> None:
+    def add(self, driver: Driver, ordinal: int, status: Status) -> None:
         """A program was launched, and what it tells of its status."""
-        waiting = self._waiting.get(ordinal)
-        if waiting is None or id(status) not in waiting:
-            with self._lock:
-                self._waiting.setdefault(ordinal, {})[id(status)] = status
+        mark = None if driver.capturing() else driver.record()
+        with self._lock:
+            self._waiting.setdefault(ordinal, {})[id(status), driver.stream()] = mark, status
 
     def poll(self, ordinal: int) -> None:
         """Raise what is known by now to have failed; waits for nothing."""
         waiting = self._waiting.get(ordinal)
         if waiting:
-            self._look(waiting, forget=False)
+            with self._lock:
+                found = list(waiting.values())
+            for _, status in found:
+                status.raise_failure()
 
     def wait(self, driver: Driver, ordinal: int) -> None:
-        """Wait for what is in the stream, and raise what failed first."""
+        """Wait for all programs that check something, and raise what failed first."""
         waiting = self._waiting.get(ordinal)
-        if waiting:
-            driver.finish(driver.record())
-            self._look(waiting, forget=True)
-
-    def _look(self, waiting: dict[int, Status], forget: bool) -> None:
-        with self._lock:
-            found = list(waiting.items())
-            if forget:
-                waiting.clear()
-        for i, (_, status) in enumerate(found):
-            try:
-                status.raise_failure()
-            except Exception:
-                with self._lock:            # the others are looked at later
-                    waiting.update(found[i + 1:])
-                raise
+        while waiting:
+            with self._lock:
+                if not waiting:             # another thread was faster
+                    return
+                mark, status = waiting.pop(next(iter(waiting)))
+            if mark is not None:
+                driver.finish(mark)
+            status.raise_failure()
 
 
 PENDING = Pending()

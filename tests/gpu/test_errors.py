@@ -148,6 +148,24 @@ def test_checks_are_told_late(driver: EmulatedDriver) -> None:
 
 
 @needs_compiler
+def test_a_wait_on_another_stream_forgets_nothing(driver: EmulatedDriver,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was launched on one stream is not done because another one is."""
+    f = weft.jit(lambda x, i: x[i] + 1, device="gpu")
+    x = np.arange(5.0)
+    driver.eager = False
+    marks: list[str] = []
+    monkeypatch.setattr(driver, "record", lambda: marks[-1])
+    finish = driver.finish
+    monkeypatch.setattr(driver, "finish", lambda mark: finish(mark) if mark == "first" else None)
+    marks.append("first")
+    f(x, np.array([1, 7]))
+    marks.append("second")              # where nothing checks anything
+    with pytest.raises(IndexError, match="index 7 is out of bounds for axis 0 with size 5"):
+        weft.block_until_ready(driver.put(x))
+
+
+@needs_compiler
 def test_equal_kernels_name_their_own_lines(driver: EmulatedDriver) -> None:
     def f(x, i, j):
         a = x[i]
